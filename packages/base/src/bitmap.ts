@@ -1,3 +1,4 @@
+import { PantalaError } from './errors.ts';
 import type { BlockRun } from './geometry.ts';
 
 /** What readers of a bitmap may do with it. */
@@ -7,8 +8,8 @@ export interface ReadonlyBitmap {
   readonly count: number;
   has(index: number): boolean;
   hasAll(run: BlockRun): boolean;
-  /** First index ≥ `from` whose bit is `value`, or `length`. */
-  next(value: boolean, from: number): number;
+  /** First index ≥ `from` whose bit is `value`; `until` (default: `length`) when there is none before it. */
+  next(value: boolean, from: number, until?: number): number;
   /** Runs of bits that are `value` within `within` (default: everything), in order. */
   runs(value: boolean, within?: BlockRun): Generator<BlockRun>;
   /** A copy of the bits, least significant first. */
@@ -46,18 +47,28 @@ export class Bitmap implements ReadonlyBitmap {
   }
 
   hasAll(run: BlockRun): boolean {
-    return this.next(false, run.first) >= run.first + run.count;
+    const end = run.first + run.count;
+    return end <= this.length && this.next(false, run.first, end) >= end;
   }
 
-  /** Returns whether the bit changed. */
+  /**
+   * Returns whether the bit changed.
+   *
+   * @throws `out-of-range`
+   */
   set(index: number): boolean {
+    this.#check(index);
     if (this.has(index)) return false;
     this.#bytes[index >> 3] = (this.#bytes[index >> 3] as number) | (1 << (index & 7));
     this.#count++;
     return true;
   }
 
+  /** @throws `out-of-range`, with nothing changed */
   setRun(run: BlockRun): void {
+    if (run.count <= 0) return;
+    this.#check(run.first);
+    this.#check(run.first + run.count - 1);
     for (let index = run.first; index < run.first + run.count; index++) this.set(index);
   }
 
@@ -72,34 +83,42 @@ export class Bitmap implements ReadonlyBitmap {
     this.#count = 0;
   }
 
-  next(value: boolean, from: number): number {
+  next(value: boolean, from: number, until: number = this.length): number {
+    const end = Math.min(until, this.length);
     const skip = value ? 0x00 : 0xff;
     let index = from;
-    while (index < this.length) {
+    while (index < end) {
       if ((index & 7) === 0) {
         let byte = index >> 3;
-        while (byte < this.#bytes.length && this.#bytes[byte] === skip) byte++;
+        const lastByte = end >> 3;
+        while (byte < lastByte && this.#bytes[byte] === skip) byte++;
         index = byte * 8;
-        if (index >= this.length) return this.length;
+        if (index >= end) return end;
       }
       if (this.has(index) === value) return index;
       index++;
     }
-    return this.length;
+    return end;
   }
 
   *runs(value: boolean, within: BlockRun = { first: 0, count: this.length }): Generator<BlockRun> {
     const end = Math.min(this.length, within.first + within.count);
-    let first = this.next(value, within.first);
+    let first = this.next(value, within.first, end);
     while (first < end) {
-      const stop = Math.min(end, this.next(!value, first));
+      const stop = this.next(!value, first, end);
       yield { first, count: stop - first };
-      first = this.next(value, stop);
+      first = this.next(value, stop, end);
     }
   }
 
   toBytes(): Uint8Array {
     return this.#bytes.slice();
+  }
+
+  #check(index: number): void {
+    if (index < 0 || index >= this.length) {
+      throw new PantalaError('out-of-range', `bit ${index} of a bitmap of ${this.length}`);
+    }
   }
 }
 
