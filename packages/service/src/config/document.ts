@@ -1,0 +1,193 @@
+import { readFileSync, statSync } from 'node:fs';
+import { PantalaError } from '@pantala/base';
+import { type Alias, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+
+/** Bytes of a configuration file. The largest chart values in use are a tenth of it. */
+export const MAX_CONFIG_BYTES = 1024 * 1024;
+/** Levels of nesting. Upstream's deepest key has eight. */
+export const MAX_CONFIG_DEPTH = 32;
+/** Nodes read from one file, aliases counted each time: aliases of aliases would otherwise multiply without end. */
+export const MAX_CONFIG_NODES = 50_000;
+/** Unclosed brackets in the text. The parser recurses at each, and takes seconds to exhaust its stack. */
+const MAX_BRACKET_DEPTH = 1000;
+/** Problems shown at once; who has more has the wrong file. */
+const MAX_PROBLEMS_SHOWN = 20;
+
+/** What went wrong or is worth knowing, with the place: `FILE:LINE:COLUMN: text`. */
+export class ConfigReport {
+  readonly problems: string[] = [];
+  readonly warnings: string[] = [];
+
+  /** @throws `failed-precondition` naming every problem found. */
+  throwIfBad(): void {
+    if (this.problems.length === 0) return;
+    const shown = this.problems.slice(0, MAX_PROBLEMS_SHOWN);
+    if (this.problems.length > shown.length) shown.push(`and ${this.problems.length - shown.length} more`);
+    throw new PantalaError('failed-precondition', shown.join('\n'));
+  }
+}
+
+interface Source {
+  readonly name: string;
+  readonly lines: LineCounter;
+  readonly resolve: (alias: Alias) => Node | undefined;
+  readonly report: ConfigReport;
+  nodesLeft: number;
+}
+
+/** A place in a configuration file, or the absence of one: decoders turn it into options. */
+export class ConfigNode {
+  readonly #source: Source;
+  readonly #node: Node | undefined;
+  /** Keys from the root, joined with dots; empty for the root. */
+  readonly path: string;
+  readonly #depth: number;
+
+  constructor(source: Source, node: Node | undefined, path: string, depth: number) {
+    this.#source = source;
+    this.path = path;
+    this.#depth = depth;
+    this.#node = this.#admit(node);
+  }
+
+  #admit(node: Node | undefined): Node | undefined {
+    let target: Node | undefined = node;
+    if (isAlias(target)) target = this.#source.resolve(target);
+    this.#source.nodesLeft--;
+    if (this.#source.nodesLeft < 0 || this.#depth > MAX_CONFIG_DEPTH) {
+      throw new PantalaError(
+        'failed-precondition',
+        `${this.#source.name}: more than ${MAX_CONFIG_NODES} values or ${MAX_CONFIG_DEPTH} levels; is it a configuration file?`,
+      );
+    }
+    return target;
+  }
+
+  /** True where the file has no such key, or the key has no value (`key:` or `key: null`). */
+  get absent(): boolean {
+    return this.#node === undefined || (isScalar(this.#node) && this.#node.value === null);
+  }
+
+  get scalar(): string | number | boolean | undefined {
+    if (!isScalar(this.#node)) return undefined;
+    const value = this.#node.value;
+    return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? value : undefined;
+  }
+
+  /** A scalar as it is written, so that `007` or `1e3` stays what it was. */
+  get text(): string | undefined {
+    if (!isScalar(this.#node) || this.#node.value === null) return undefined;
+    return typeof this.#node.value === 'string' ? this.#node.value : (this.#node.source ?? String(this.scalar));
+  }
+
+  /** Keys with their values, in order; undefined when this is no mapping. */
+  get entries(): { readonly key: string; readonly at: string; readonly value: ConfigNode }[] | undefined {
+    const node = this.#node;
+    if (!isMap(node)) return undefined;
+    return node.items.map((pair) => {
+      const key = isScalar(pair.key) ? String(pair.key.value) : String(pair.key);
+      return {
+        key,
+        at: this.#place(pair.key as Node),
+        value: this.#child(pair.value as Node | undefined, this.path === '' ? key : `${this.path}.${key}`),
+      };
+    });
+  }
+
+  get items(): ConfigNode[] | undefined {
+    if (!isSeq(this.#node)) return undefined;
+    return this.#node.items.map((item, index) => this.#child(item as Node, `${this.path}[${index}]`));
+  }
+
+  /** A node for a key that the file does not have. */
+  missing(key: string): ConfigNode {
+    return this.#child(undefined, this.path === '' ? key : `${this.path}.${key}`);
+  }
+
+  problem(text: string, at = this.#place(this.#node)): void {
+    this.#source.report.problems.push(`${at}: ${text}`);
+  }
+
+  warning(text: string, at = this.#place(this.#node)): void {
+    this.#source.report.warnings.push(`${at}: ${text}`);
+  }
+
+  #child(node: Node | undefined, path: string): ConfigNode {
+    return new ConfigNode(this.#source, node, path, this.#depth + 1);
+  }
+
+  #place(node: Node | undefined): string {
+    const offset = node?.range?.[0];
+    if (offset === undefined) return this.#source.name;
+    const { line, col } = this.#source.lines.linePos(offset);
+    return `${this.#source.name}:${line}:${col}`;
+  }
+}
+
+/**
+ * Parses YAML (or JSON, which is part of it).
+ *
+ * @param name stands before line and column in messages
+ * @throws `failed-precondition` for text that is too long or no YAML, with line and column
+ */
+export function parseConfig(text: string, name: string, report: ConfigReport): ConfigNode {
+  if (Buffer.byteLength(text) > MAX_CONFIG_BYTES) throw tooLong(name);
+  const lines = new LineCounter();
+  const document = parse(text, name, lines);
+  const [error] = document.errors;
+  if (error !== undefined) {
+    const { line, col } = lines.linePos(error.pos[0]);
+    const [summary = 'not YAML'] = error.message.split(' at line ');
+    throw new PantalaError('failed-precondition', `${name}:${line}:${col}: ${summary}`);
+  }
+  const source: Source = {
+    name,
+    lines,
+    resolve: (alias) => alias.resolve(document),
+    report,
+    nodesLeft: MAX_CONFIG_NODES,
+  };
+  return new ConfigNode(source, (document.contents as Node | null) ?? undefined, '', 0);
+}
+
+function parse(text: string, name: string, lines: LineCounter): ReturnType<typeof parseDocument> {
+  if (bracketDepth(text) > MAX_BRACKET_DEPTH)
+    throw new PantalaError('failed-precondition', `${name}: too deeply nested`);
+  try {
+    return parseDocument(text, { lineCounter: lines, prettyErrors: true });
+  } catch (error) {
+    // Deep indentation may still exhaust the stack of the parser, which recurses.
+    throw new PantalaError('failed-precondition', `${name}: cannot be parsed as YAML`, { cause: error });
+  }
+}
+
+/** Open brackets at most, wherever they stand (in quotes too). */
+function bracketDepth(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  for (const [bracket] of text.matchAll(/[[\]{}]/g)) {
+    depth = bracket === '[' || bracket === '{' ? depth + 1 : Math.max(0, depth - 1);
+    deepest = Math.max(deepest, depth);
+  }
+  return deepest;
+}
+
+/** @throws `not-found` and `permission-denied` with what to do; else as parseConfig. */
+export function readConfig(path: string, report: ConfigReport): ConfigNode {
+  let text: string;
+  try {
+    if (statSync(path).size > MAX_CONFIG_BYTES) throw tooLong(path);
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const cause = PantalaError.from(error);
+    throw new PantalaError(cause.code, `cannot read the configuration file ${path}: ${cause.message}`, { cause });
+  }
+  return parseConfig(text, path, report);
+}
+
+function tooLong(name: string): PantalaError {
+  return new PantalaError(
+    'failed-precondition',
+    `${name} is longer than ${MAX_CONFIG_BYTES} bytes; is it the right file?`,
+  );
+}

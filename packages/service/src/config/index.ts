@@ -1,0 +1,4 @@
+export * from './document.ts';
+export * from './nearest.ts';
+export * from './schema.ts';
+export * from './units.ts';

@@ -1,0 +1,3 @@
+export * from './logger.ts';
+export * from './rotating-file.ts';
+export * from './secrets.ts';

@@ -1,0 +1,2 @@
+export * from './profiler.ts';
+export * from './routes.ts';
