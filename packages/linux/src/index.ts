@@ -1,1 +1,5 @@
-export {};
+export * from './errors.ts';
+export * from './files.ts';
+export { LIBC_FUNCTIONS, type LibcFunction, whyMissing } from './libc.ts';
+export * from './self-test.ts';
+export * from './sendfile-pump.ts';
