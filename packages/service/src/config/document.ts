@@ -13,18 +13,57 @@ const MAX_BRACKET_DEPTH = 1000;
 /** Problems shown at once; who has more has the wrong file. */
 const MAX_PROBLEMS_SHOWN = 20;
 
-/** What went wrong or is worth knowing, with the place: `FILE:LINE:COLUMN: text`. */
+/** A place in a file; line 0 stands for the whole file. */
+export interface Place {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+}
+
+interface Remark {
+  readonly place: Place;
+  readonly text: string;
+}
+
+/** What went wrong or is worth knowing, as `FILE:LINE:COLUMN: text`, in the order of the file. */
 export class ConfigReport {
-  readonly problems: string[] = [];
-  readonly warnings: string[] = [];
+  readonly #problems: Remark[] = [];
+  readonly #warnings: Remark[] = [];
+
+  get problems(): string[] {
+    return inOrder(this.#problems);
+  }
+
+  get warnings(): string[] {
+    return inOrder(this.#warnings);
+  }
+
+  problem(place: Place, text: string): void {
+    this.#problems.push({ place, text });
+  }
+
+  warning(place: Place, text: string): void {
+    this.#warnings.push({ place, text });
+  }
 
   /** @throws `failed-precondition` naming every problem found. */
   throwIfBad(): void {
-    if (this.problems.length === 0) return;
-    const shown = this.problems.slice(0, MAX_PROBLEMS_SHOWN);
-    if (this.problems.length > shown.length) shown.push(`and ${this.problems.length - shown.length} more`);
+    const { problems } = this;
+    if (problems.length === 0) return;
+    const shown = problems.slice(0, MAX_PROBLEMS_SHOWN);
+    if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);
     throw new PantalaError('failed-precondition', shown.join('\n'));
   }
+}
+
+function inOrder(remarks: readonly Remark[]): string[] {
+  return remarks
+    .toSorted(({ place: a }, { place: b }) => a.file.localeCompare(b.file) || a.line - b.line || a.column - b.column)
+    .map(({ place, text }) => `${formatPlace(place)}: ${text}`);
+}
+
+function formatPlace({ file, line, column }: Place): string {
+  return line === 0 ? file : `${file}:${line}:${column}`;
 }
 
 interface Source {
@@ -81,7 +120,7 @@ export class ConfigNode {
   }
 
   /** Keys with their values, in order; undefined when this is no mapping. */
-  get entries(): { readonly key: string; readonly at: string; readonly value: ConfigNode }[] | undefined {
+  get entries(): { readonly key: string; readonly at: Place; readonly value: ConfigNode }[] | undefined {
     const node = this.#node;
     if (!isMap(node)) return undefined;
     return node.items.map((pair) => {
@@ -105,22 +144,23 @@ export class ConfigNode {
   }
 
   problem(text: string, at = this.#place(this.#node)): void {
-    this.#source.report.problems.push(`${at}: ${text}`);
+    this.#source.report.problem(at, text);
   }
 
   warning(text: string, at = this.#place(this.#node)): void {
-    this.#source.report.warnings.push(`${at}: ${text}`);
+    this.#source.report.warning(at, text);
   }
 
   #child(node: Node | undefined, path: string): ConfigNode {
     return new ConfigNode(this.#source, node, path, this.#depth + 1);
   }
 
-  #place(node: Node | undefined): string {
+  #place(node: Node | undefined): Place {
+    const { name, lines } = this.#source;
     const offset = node?.range?.[0];
-    if (offset === undefined) return this.#source.name;
-    const { line, col } = this.#source.lines.linePos(offset);
-    return `${this.#source.name}:${line}:${col}`;
+    if (offset === undefined) return { file: name, line: 0, column: 0 };
+    const { line, col } = lines.linePos(offset);
+    return { file: name, line, column: col };
   }
 }
 

@@ -54,7 +54,7 @@ export function optionalSection<S extends Shape>(
   options: SectionOptions = {},
 ): Decoder<Decoded<Section<S>> | undefined> {
   const inner = section(shape, options);
-  return { decode: (node) => (node.absent ? undefined : inner.decode(node)) };
+  return { ...inner, decode: (node) => (node.absent ? undefined : inner.decode(node)) };
 }
 
 function unknownKey(path: string, key: string, known: readonly string[]): string {
@@ -125,6 +125,13 @@ export const regex = value('a regular expression that can be compiled', (node) =
   }
 });
 
+/** `HOST:PORT`, with or without a scheme in front (upstream writes both). */
+export const address = value('an address such as 10.0.0.1:8002', (node) => {
+  const match = /^(?:[a-z]+:\/\/)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})\/?$/.exec(node.text ?? '');
+  if (match === null || Number(match[2]) > 65_535) return undefined;
+  return { host: (match[1] as string).replace(/^\[|\]$/g, ''), port: Number(match[2]) };
+});
+
 function wholeNumber(node: ConfigNode, least: number, most: number): number | undefined {
   const text = node.text;
   if (text === undefined || !/^-?\d{1,16}$/.test(text)) return undefined;
@@ -135,6 +142,17 @@ function wholeNumber(node: ConfigNode, least: number, most: number): number | un
 /** One of the given words. */
 export function choice<const W extends readonly string[]>(words: W, fallback: W[number]): Decoder<W[number]> {
   return value(`one of ${words.join(', ')}`, (node) => words.find((word) => word === node.text))(fallback);
+}
+
+/** A switch that has one position here; the other gives a warning with the reason. */
+export function always(position: boolean, reason: string): Decoder<boolean> {
+  const inner = flag(position);
+  return {
+    decode(node) {
+      if (inner.decode(node) !== position) node.warning(`${node.path}: ${!position} has no effect: ${reason}`);
+      return position;
+    },
+  };
 }
 
 /** A list; a missing one is empty. */
@@ -166,6 +184,22 @@ export function dictionary<T>(item: Decoder<T>): Decoder<Readonly<Record<string,
 /** Whichever decoder `pick` chooses by looking at the node: for keys whose shape differs between releases. */
 export function either<A, B>(pick: (node: ConfigNode) => boolean, yes: Decoder<A>, no: Decoder<B>): Decoder<A | B> {
   return { decode: (node) => (pick(node) ? yes.decode(node) : no.decode(node)) };
+}
+
+/** How many keys of a file a schema knows, at every level: tells which of two formats a file is written in. */
+export function knownKeys(node: ConfigNode, schema: Decoder<unknown>): number {
+  if (!isSection(schema)) return 0;
+  let known = 0;
+  for (const { key, value } of node.entries ?? []) {
+    const inner = Object.hasOwn(schema.shape, key) ? schema.shape[key] : undefined;
+    if (inner !== undefined) known += 1 + knownKeys(value, inner);
+    else if (Object.hasOwn(schema.unused, key)) known++;
+  }
+  return known;
+}
+
+function isSection(schema: Decoder<unknown>): schema is Section<Shape> {
+  return 'shape' in schema && 'unused' in schema;
 }
 
 /** Anything at all, left for somebody else to read. */
