@@ -1,0 +1,11 @@
+export * from './address.ts';
+export { type ClientMethod, type ClientOptions, createClient, type RpcClient } from './client.ts';
+export type { CallOptions } from './client-methods.ts';
+export type { RpcTls } from './credentials.ts';
+export type { MethodsOf, Received, Sent, Service } from './definition.ts';
+export { RpcError } from './errors.ts';
+export { type Handler, type Handlers, type ServedService, type ServerCall, serve } from './handlers.ts';
+export type { HealthBoard } from './health.ts';
+export { MAX_MESSAGE_LENGTH } from './limits.ts';
+export { MessageQueue } from './queue.ts';
+export { createServer, type RpcServer, type ServerOptions } from './server.ts';
