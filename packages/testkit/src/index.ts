@@ -1,1 +1,10 @@
-export {};
+export * from './containerd.ts';
+export * from './content.ts';
+export * from './image.ts';
+export * from './network.ts';
+export * from './origin.ts';
+export * from './program.ts';
+export * from './registry.ts';
+export * from './relay.ts';
+export * from './scratch.ts';
+export * from './wait.ts';
