@@ -1,2 +1,2 @@
 export type * from './origin/contract.ts';
-export type * from './wire/contract.ts';
+export * from './wire/index.ts';

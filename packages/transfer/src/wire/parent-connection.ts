@@ -1,0 +1,323 @@
+import { connect, type Socket } from 'node:net';
+import { type Logger, monotonicNow, PantalaError, type RateLimiter, throwIfAborted } from '@pantala/base';
+import type { Arena, ArenaPool } from './arena.ts';
+import type { ParentAddress, ParentConnection, RangeRequest } from './contract.ts';
+import type { ParentPoolOptions } from './options.ts';
+import { decodePacket, encodePacket, type Message } from './packet.ts';
+import { type OpenFrame, RangeDownload, wholeBlocks } from './range-download.ts';
+import { errorFromWire } from './wire-error.ts';
+
+export interface ParentConnectionDeps {
+  readonly arenas: ArenaPool;
+  /** Bytes received are paid here before more are read. */
+  readonly limiter: RateLimiter | undefined;
+  readonly logger: Logger;
+}
+
+/** How often the deadlines of open requests are looked at, in milliseconds. */
+const WATCH_INTERVAL = 500;
+
+/** Requests at once on one connection: what parents allow (DEFAULT_MAX_REQUESTS) less some that are being cancelled. */
+const MAX_OPEN_REQUESTS = 192;
+
+/**
+ * Opens a kept connection to a Pantala parent.
+ *
+ * @throws `unavailable` when nobody answers there; `deadline-exceeded`; `cancelled`
+ */
+export async function connectParent(
+  address: ParentAddress,
+  options: Required<ParentPoolOptions>,
+  deps: ParentConnectionDeps,
+  signal?: AbortSignal,
+): Promise<ParentConnection> {
+  const connection = new Connection(address, options, deps);
+  try {
+    await connection.open(signal);
+  } catch (error) {
+    await connection[Symbol.asyncDispose]();
+    throw error;
+  }
+  return connection;
+}
+
+class Connection implements ParentConnection {
+  readonly address: ParentAddress;
+  readonly #name: string;
+  readonly #options: Required<ParentPoolOptions>;
+  readonly #deps: ParentConnectionDeps;
+  readonly #socket: Socket;
+  readonly #abort = new AbortController();
+  readonly #downloads = new Map<number, RangeDownload>();
+  #failure: PantalaError | undefined;
+  #nextNumber = 1;
+  /** Where bytes arrive and wait to be whole; none while nothing is asked for. */
+  #arena: Arena | undefined;
+  #filled = 0;
+  #frame: OpenFrame | undefined;
+  /** Arenas that receivers still use; with two of them reading pauses. */
+  #pinned = 0;
+  #watch: NodeJS.Timeout | undefined;
+  #idle: NodeJS.Timeout | undefined;
+
+  constructor(address: ParentAddress, options: Required<ParentPoolOptions>, deps: ParentConnectionDeps) {
+    this.address = address;
+    this.#name = `${address.host}:${address.port}`;
+    this.#options = options;
+    this.#deps = deps;
+    this.#socket = connect({
+      host: address.host,
+      port: address.port,
+      noDelay: true,
+      keepAlive: true,
+      onread: { buffer: () => this.#target(), callback: (length, bytes) => this.#received(length, bytes) },
+    });
+    this.#socket.on('error', (error) => this.#fail(this.#broken(error)));
+    this.#socket.on('close', () => this.#fail(this.#broken(undefined)));
+  }
+
+  get usable(): boolean {
+    return this.#failure === undefined;
+  }
+
+  open(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = (error?: PantalaError) => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+        this.#socket.removeListener('connect', onConnect);
+        this.#socket.removeListener('close', onClose);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      const onConnect = () => {
+        this.#rest();
+        settle();
+      };
+      const onClose = () => settle(this.#failure);
+      const onAbort = () => settle(PantalaError.from(signal?.reason));
+      const timer = setTimeout(() => {
+        const { connectTimeout } = this.#options;
+        settle(new PantalaError('deadline-exceeded', `${this.#name} did not accept in ${connectTimeout} ms`));
+      }, this.#options.connectTimeout);
+      this.#socket.once('connect', onConnect);
+      this.#socket.once('close', onClose);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      if (signal?.aborted === true) onAbort();
+    });
+  }
+
+  async fetch(request: RangeRequest): Promise<void> {
+    throwIfAborted(request.signal);
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#downloads.size >= MAX_OPEN_REQUESTS) {
+      throw new PantalaError('resource-exhausted', `${MAX_OPEN_REQUESTS} requests wait at ${this.#name} already`);
+    }
+    const download = new RangeDownload(this.#nextNumber, request);
+    this.#nextNumber = (this.#nextNumber + 1) % 0x1_0000_0000;
+    const packet = encodePacket({
+      kind: 'range-request',
+      request: download.number,
+      taskId: request.taskId,
+      pieceLength: request.pieceLength,
+      run: request.run,
+      wantDigests: request.wantDigests,
+      fetchMissing: request.fetchMissing,
+    });
+    const onAbort = () => download.done.reject(PantalaError.from(request.signal.reason));
+    request.signal.addEventListener('abort', onAbort, { once: true });
+    this.#downloads.set(download.number, download);
+    this.#wake();
+    this.#socket.write(packet);
+    try {
+      await download.done.promise;
+    } finally {
+      request.signal.removeEventListener('abort', onAbort);
+      // Still in the map: the parent does not know yet that the answer is no longer wanted, and it must end first.
+      if (this.#downloads.has(download.number) && this.usable) {
+        this.#socket.write(encodePacket({ kind: 'cancel-range', request: download.number }));
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#fail(new PantalaError('cancelled', `the connection to ${this.#name} was closed`));
+    if (this.#socket.closed) return;
+    await new Promise<void>((resolve) => this.#socket.once('close', () => resolve()));
+  }
+
+  /** Where the next bytes go. */
+  #target(): Buffer {
+    if (this.#arena === undefined) return this.#deps.arenas.idleBytes;
+    return this.#arena.bytes.subarray(this.#filled);
+  }
+
+  /** Returns false to pause reading. */
+  #received(length: number, bytes: Uint8Array): boolean {
+    if (this.#failure !== undefined) return false;
+    const arena = this.#arena ?? this.#deps.arenas.take();
+    if (this.#arena === undefined) {
+      this.#arena = arena;
+      arena.bytes.set(bytes.subarray(0, length), 0);
+    }
+    this.#filled += length;
+    arena.pins++;
+    try {
+      const used = this.#consume(arena);
+      arena.pins--;
+      this.#keepTail(arena, used);
+      this.#pay(length);
+    } catch (error) {
+      this.#fail(PantalaError.from(error));
+      return false;
+    }
+    return this.#pinned < 2;
+  }
+
+  /** Everything whole in the arena; returns where the rest begins. */
+  #consume(arena: Arena): number {
+    let at = 0;
+    for (;;) {
+      const frame = this.#frame;
+      if (frame === undefined) {
+        const packet = decodePacket(arena.bytes, at, this.#filled);
+        if (packet === undefined) return at;
+        at = packet.end;
+        this.#handle(packet.message);
+        continue;
+      }
+      const { run, bytes } = wholeBlocks(frame, this.#filled - at);
+      if (run.count === 0) return at;
+      this.#deliver(arena, frame.download, run, arena.bytes.subarray(at, at + bytes));
+      at += bytes;
+      frame.first += run.count;
+      frame.count -= run.count;
+      frame.bytes -= bytes;
+      if (frame.bytes === 0) this.#frame = undefined;
+    }
+  }
+
+  #handle(message: Message): void {
+    if (message.kind === 'error') throw errorFromWire(message.code, message.message, this.#name);
+    const number = 'request' in message ? message.request : undefined;
+    const download = number === undefined ? undefined : this.#downloads.get(number);
+    if (download === undefined) throw new PantalaError('data-loss', `${this.#name} answers what was not asked`);
+    switch (message.kind) {
+      case 'range-digests':
+        download.takeDigests(message);
+        break;
+      case 'range-data':
+        this.#frame = download.openFrame(message);
+        break;
+      case 'range-end':
+        download.finish();
+        this.#forget(download);
+        break;
+      case 'range-error':
+        this.#forget(download);
+        download.done.reject(errorFromWire(message.code, message.message, this.#name));
+        break;
+      default:
+        throw new PantalaError('data-loss', `a parent sends no ${message.kind}`);
+    }
+  }
+
+  #deliver(arena: Arena, download: RangeDownload, run: { first: number; count: number }, data: Buffer): void {
+    const receiving = download.receive(run, data);
+    if (receiving === undefined) return;
+    arena.pins++;
+    void receiving.then(() => this.#unpin(arena));
+  }
+
+  /** Moves what is not whole yet to where the next bytes go on. */
+  #keepTail(arena: Arena, used: number): void {
+    const rest = this.#filled - used;
+    if (arena.pins === 0) {
+      if (rest > 0) arena.bytes.copyWithin(0, used, this.#filled);
+      this.#filled = rest;
+      if (rest === 0 && this.#frame === undefined && this.#downloads.size === 0) {
+        this.#deps.arenas.give(arena);
+        this.#arena = undefined;
+      }
+      return;
+    }
+    this.#pinned++;
+    const next = this.#deps.arenas.take();
+    arena.bytes.copy(next.bytes, 0, used, this.#filled);
+    this.#arena = next;
+    this.#filled = rest;
+  }
+
+  /** A pinned arena that receivers are through with goes back; reading goes on. */
+  #unpin(arena: Arena): void {
+    arena.pins--;
+    if (arena.pins > 0 || arena === this.#arena) return;
+    this.#pinned--;
+    this.#deps.arenas.give(arena);
+    if (this.usable && this.#pinned < 2) this.#socket.resume();
+  }
+
+  /** Counts as one more pinned arena until the limit allows the bytes. */
+  #pay(length: number): void {
+    const { limiter } = this.#deps;
+    if (limiter === undefined || limiter.tryAcquire(length)) return;
+    this.#pinned += 2;
+    const resume = () => {
+      this.#pinned -= 2;
+      for (const download of this.#downloads.values()) download.progressAt = monotonicNow();
+      if (this.usable && this.#pinned < 2) this.#socket.resume();
+    };
+    limiter.acquire(length, this.#abort.signal).then(resume, resume);
+  }
+
+  #forget(download: RangeDownload): void {
+    this.#downloads.delete(download.number);
+    if (this.#downloads.size === 0) this.#rest();
+  }
+
+  #wake(): void {
+    clearTimeout(this.#idle);
+    this.#watch ??= setInterval(() => this.#checkSilence(), WATCH_INTERVAL);
+  }
+
+  #rest(): void {
+    clearInterval(this.#watch);
+    this.#watch = undefined;
+    clearTimeout(this.#idle);
+    const closed = new PantalaError('cancelled', `the connection to ${this.#name} was idle`);
+    this.#idle = setTimeout(() => this.#fail(closed), this.#options.idleTimeout);
+    this.#idle.unref();
+  }
+
+  /** While receivers hold reading back it is not the parent that is silent. */
+  #checkSilence(): void {
+    const now = monotonicNow();
+    for (const download of this.#downloads.values()) {
+      if (this.#pinned > 0) download.progressAt = now;
+      const { silenceTimeout, fetchSilenceTimeout } = this.#options;
+      const limit = download.request.fetchMissing ? fetchSilenceTimeout : silenceTimeout;
+      if (now - download.progressAt < limit) continue;
+      this.#fail(new PantalaError('unavailable', `${this.#name} owes blocks and was silent for ${limit} ms`));
+      return;
+    }
+  }
+
+  #broken(cause: Error | undefined): PantalaError {
+    const reason = cause === undefined ? 'closed it' : cause.message;
+    return new PantalaError('unavailable', `the connection to ${this.#name} broke: ${reason}`, { cause });
+  }
+
+  #fail(error: PantalaError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#abort.abort(error);
+    clearInterval(this.#watch);
+    clearTimeout(this.#idle);
+    this.#socket.destroy();
+    const downloads = Array.from(this.#downloads.values());
+    this.#downloads.clear();
+    for (const download of downloads) download.done.reject(error);
+    if (this.#arena !== undefined && this.#arena.pins === 0) this.#deps.arenas.give(this.#arena);
+    this.#arena = undefined;
+  }
+}
