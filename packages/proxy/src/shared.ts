@@ -1,0 +1,176 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type ByteRange, formatContentRange, lengthOf, type RangeSpec } from '@pantala/base';
+import type { StoredTask } from '@pantala/store';
+import type { Downloader, DownloadRequest, OpenTask } from '@pantala/swarm';
+import { refuse } from './answers.ts';
+import { BodySender, SMALL_BODY } from './body.ts';
+import { type Directives, storedResponseHeaders, taskRequestHeaders, traceIdOf } from './headers.ts';
+import type { CompiledOptions } from './options.ts';
+import type { OutputFiles } from './output-files.ts';
+import { firstRange, rangesAsked, select } from './ranges.ts';
+
+/** A GET that goes through the swarm. */
+export interface SharedRequest {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly url: URL;
+  readonly directives: Directives;
+  /** Of the rule that matched. */
+  readonly filteredQueryParams: readonly string[] | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Answers requests from tasks. */
+export class SharedContent {
+  readonly #downloader: Downloader;
+  readonly #options: CompiledOptions;
+  readonly #outputFiles: OutputFiles;
+  /** The head of each task's answers, made once. */
+  readonly #heads = new WeakMap<StoredTask, readonly string[]>();
+
+  constructor(downloader: Downloader, options: CompiledOptions, outputFiles: OutputFiles) {
+    this.#downloader = downloader;
+    this.#options = options;
+    this.#outputFiles = outputFiles;
+  }
+
+  /** @throws what `Downloader.open` and `OpenTask.extents` throw; `out-of-range`, `permission-denied` */
+  async serve(request: SharedRequest): Promise<void> {
+    const { req, res, signal } = request;
+    const specs = rangesAsked(req.headers.range ?? singleValue(req, 'x-dragonfly-range'));
+    const outputPath = await this.#outputFiles.admit(request.directives.outputPath);
+    const range = firstRange(specs);
+    const open = await this.#downloader.open(this.#downloadRequest(request, specs), {
+      signal,
+      ...(range === undefined ? {} : { range }),
+    });
+    try {
+      await this.#answer(open, specs, req, res, signal);
+      if (outputPath !== undefined) await this.#outputFiles.put(open, outputPath, request.directives.forceHardLink);
+    } finally {
+      await open[Symbol.asyncDispose]();
+    }
+  }
+
+  async #answer(
+    open: OpenTask,
+    specs: readonly RangeSpec[] | undefined,
+    req: IncomingMessage,
+    res: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { contentLength } = open.task.description;
+    const stored = { contentLength, headers: open.responseHeaders };
+    const selection = select(specs, singleValue(req, 'if-range'), stored);
+    if (selection.kind === 'unsatisfiable') {
+      refuse(res, 416, 'proxy', `the content has ${contentLength} bytes`, [
+        'Content-Range',
+        `bytes */${contentLength}`,
+        ...this.#headOf(open).slice(0, 2),
+      ]);
+      return;
+    }
+    using body = new BodySender(open, res, signal);
+    if (selection.kind === 'parts') {
+      const { parts } = selection;
+      let begun = false;
+      const head = () => {
+        if (!begun) writeHead(res, 206, this.#headOf(open), parts.length, ['Content-Type', parts.contentType]);
+        begun = true;
+      };
+      for (const [index, range] of parts.ranges.entries()) {
+        const data = lengthOf(range) <= SMALL_BODY ? await body.read(range) : undefined;
+        head();
+        await body.write(parts.head(index));
+        if (data === undefined) await body.send(range, () => {});
+        else await body.write(data);
+      }
+      res.end(parts.end);
+      return;
+    }
+    const status = selection.kind === 'part' ? 206 : 200;
+    const extra = status === 206 ? ['Content-Range', formatContentRange(selection.range, contentLength)] : [];
+    await this.#sendOne(body, selection.range, res, () =>
+      writeHead(res, status, this.#headOf(open), lengthOf(selection.range), extra),
+    );
+  }
+
+  async #sendOne(body: BodySender, range: ByteRange, res: ServerResponse, head: () => void): Promise<void> {
+    if (lengthOf(range) > SMALL_BODY) {
+      await body.send(range, () => {
+        head();
+        res.flushHeaders();
+      });
+      res.end();
+      return;
+    }
+    const data = lengthOf(range) === 0 ? Buffer.alloc(0) : await body.read(range);
+    head();
+    res.end(data);
+  }
+
+  /** Task id first; then what the origin said of the content. */
+  #headOf(open: OpenTask): readonly string[] {
+    let head = this.#heads.get(open.task);
+    if (head === undefined) {
+      const { serverIp } = this.#options;
+      head = [
+        'X-Dragonfly-Task-ID',
+        open.task.description.id,
+        ...(serverIp === undefined ? [] : ['X-Dragonfly-Server-IP', serverIp]),
+        'Accept-Ranges',
+        'bytes',
+        ...storedResponseHeaders(open.responseHeaders),
+      ];
+      this.#heads.set(open.task, head);
+    }
+    return open.hit ? [...head, 'X-Dragonfly-Task-Download-Finished', 'true'] : head;
+  }
+
+  #downloadRequest(request: SharedRequest, specs: readonly RangeSpec[] | undefined): DownloadRequest {
+    const { directives, req } = request;
+    const { defaults, disableBackToSource, prefetch } = this.#options;
+    return withoutUndefined({
+      url: request.url.href,
+      requestHeaders: taskRequestHeaders(req),
+      tag: directives.tag ?? defaults.tag,
+      application: directives.application ?? defaults.application,
+      priority: directives.priority ?? defaults.priority,
+      filteredQueryParams:
+        directives.filteredQueryParams ?? request.filteredQueryParams ?? defaults.filteredQueryParams,
+      pieceLength: directives.pieceLength,
+      contentForTaskId: directives.contentForTaskId,
+      disableBackToSource,
+      prefetch: specs !== undefined && (directives.prefetch ?? prefetch),
+      reader: 'local' as const,
+      traceId: traceIdOf(req),
+    });
+  }
+}
+
+function writeHead(
+  res: ServerResponse,
+  status: number,
+  head: readonly string[],
+  contentLength: number,
+  extra: readonly string[],
+): void {
+  const own = extra.some((name) => name === 'Content-Type') ? withoutContentType(head) : head;
+  res.writeHead(status, [...own, 'Content-Length', String(contentLength), ...extra]);
+}
+
+function withoutContentType(head: readonly string[]): string[] {
+  return head.filter((_, index) => head[index - (index % 2)]?.toLowerCase() !== 'content-type');
+}
+
+function singleValue(req: IncomingMessage, name: string): string | undefined {
+  const value = req.headers[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+/** The same without keys that have no value: the contract tells the two apart. */
+function withoutUndefined<T extends object>(fields: T): Defined<T> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Defined<T>;
+}
