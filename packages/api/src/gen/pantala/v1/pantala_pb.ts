@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pantala/v1/pantala.proto.
  */
 export const file_pantala_v1_pantala: GenFile = /*@__PURE__*/
-  fileDesc("ChhwYW50YWxhL3YxL3BhbnRhbGEucHJvdG8SCnBhbnRhbGEudjEiKAoIQmxvY2tSdW4SDQoFZmlyc3QYASABKA0SDQoFY291bnQYAiABKA0iggMKD0NvbnZlcnNlUmVxdWVzdBIPCgdob3N0X2lkGAEgASgJEisKCmhlbGRfdGFza3MYAiABKAsyFS5wYW50YWxhLnYxLkhlbGRUYXNrc0gAEjMKDnJlcG9ydF9kaWdlc3RzGAMgASgLMhkucGFudGFsYS52MS5SZXBvcnREaWdlc3RzSAASMQoNd2F0Y2hfZGlnZXN0cxgEIAEoCzIYLnBhbnRhbGEudjEuV2F0Y2hEaWdlc3RzSAASNQoPdW53YXRjaF9kaWdlc3RzGAUgASgLMhoucGFudGFsYS52MS5VbndhdGNoRGlnZXN0c0gAEjgKEXJlcG9ydF9iYWRfcGFyZW50GAYgASgLMhsucGFudGFsYS52MS5SZXBvcnRCYWRQYXJlbnRIABJNChxyZXBvcnRfd2hvbGVfZGlnZXN0X21pc21hdGNoGAcgASgLMiUucGFudGFsYS52MS5SZXBvcnRXaG9sZURpZ2VzdE1pc21hdGNoSABCCQoHcmVxdWVzdCJHCglIZWxkVGFza3MSIwoFdGFza3MYASADKAsyFC5wYW50YWxhLnYxLkhlbGRUYXNrEhUKDWNvbXBsZXRlX2xpc3QYAiABKAgitQEKCEhlbGRUYXNrEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEhMKC2Jsb2NrX2NvdW50GAQgASgNEgsKA3VybBgFIAEoCRIOCgZkaWdlc3QYBiABKAkSJwoGcGllY2VzGAcgAygLMhcucGFudGFsYS52MS5QaWVjZURpZ2VzdBIPCgdwZWVyX2lkGAggASgJIi0KC1BpZWNlRGlnZXN0Eg4KBm51bWJlchgBIAEoDRIOCgZkaWdlc3QYAiABKAwiQgoMQmxvY2tEaWdlc3RzEiEKA3J1bhgBIAEoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SDwoHZGlnZXN0cxgCIAEoDCKyAQoNUmVwb3J0RGlnZXN0cxIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSFgoOY29udGVudF9sZW5ndGgYAyABKAQSFAoMcGllY2VfbGVuZ3RoGAQgASgEEicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHwoMV2F0Y2hEaWdlc3RzEg8KB3Rhc2tfaWQYASABKAkiIQoOVW53YXRjaERpZ2VzdHMSDwoHdGFza19pZBgBIAEoCSJWCg9SZXBvcnRCYWRQYXJlbnQSDwoHdGFza19pZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEhEKCXBhcmVudF9pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoZUmVwb3J0V2hvbGVEaWdlc3RNaXNtYXRjaBIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkiuAEKEENvbnZlcnNlUmVzcG9uc2USLQoLZGlnZXN0X25ld3MYASABKAsyFi5wYW50YWxhLnYxLkRpZ2VzdE5ld3NIABIvCgxkaWdlc3RzX3ZvaWQYAiABKAsyFy5wYW50YWxhLnYxLkRpZ2VzdHNWb2lkSAASOAoRaGVsZF90YXNrc193YW50ZWQYAyABKAsyGy5wYW50YWxhLnYxLkhlbGRUYXNrc1dhbnRlZEgAQgoKCHJlc3BvbnNlIsgBCgpEaWdlc3ROZXdzEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEigKCWF1dGhvcml0eRgEIAEoDjIVLnBhbnRhbGEudjEuQXV0aG9yaXR5EicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHgoLRGlnZXN0c1ZvaWQSDwoHdGFza19pZBgBIAEoCSIRCg9IZWxkVGFza3NXYW50ZWQiEQoPRGVzY3JpYmVSZXF1ZXN0IlkKEERlc2NyaWJlUmVzcG9uc2USEAoIdGNwX3BvcnQYASABKA0SFAoMYmxvY2tfbGVuZ3RoGAIgASgNEgwKBHNlZWQYAyABKAgSDwoHaG9zdF9pZBgEIAEoCSJCChBXYXRjaFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSDwoHaG9zdF9pZBgCIAEoCRIMCgRidWxrGAMgASgIIqwBCghUYXNrTmV3cxIWCg5jb250ZW50X2xlbmd0aBgBIAEoBBIUCgxwaWVjZV9sZW5ndGgYAiABKAQSIgoEaGVsZBgDIAMoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SJgoIYXNzaWduZWQYBCADKAsyFC5wYW50YWxhLnYxLkJsb2NrUnVuEiYKCGRlZmVycmVkGAUgAygLMhQucGFudGFsYS52MS5CbG9ja1J1biKUAgoPT3BlblRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSCwoDdXJsGAIgASgJEkYKDnJlcXVlc3RfaGVhZGVyGAMgAygLMi4ucGFudGFsYS52MS5PcGVuVGFza1JlcXVlc3QuUmVxdWVzdEhlYWRlckVudHJ5Eg4KBmRpZ2VzdBgEIAEoCRILCgN0YWcYBSABKAkSEwoLYXBwbGljYXRpb24YBiABKAkSHQoVZmlsdGVyZWRfcXVlcnlfcGFyYW1zGAcgAygJEhQKDHBpZWNlX2xlbmd0aBgIIAEoBBo0ChJSZXF1ZXN0SGVhZGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLCAQoQT3BlblRhc2tSZXNwb25zZRIWCg5jb250ZW50X2xlbmd0aBgBIAEoBBIUCgxwaWVjZV9sZW5ndGgYAiABKAQSSQoPcmVzcG9uc2VfaGVhZGVyGAMgAygLMjAucGFudGFsYS52MS5PcGVuVGFza1Jlc3BvbnNlLlJlc3BvbnNlSGVhZGVyRW50cnkaNQoTUmVzcG9uc2VIZWFkZXJFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBKj8KCUF1dGhvcml0eRIZChVBVVRIT1JJVFlfVU5DT05GSVJNRUQQABIXChNBVVRIT1JJVFlfQ09ORklSTUVEEAEyVgoJU2NoZWR1bGVyEkkKCENvbnZlcnNlEhsucGFudGFsYS52MS5Db252ZXJzZVJlcXVlc3QaHC5wYW50YWxhLnYxLkNvbnZlcnNlUmVzcG9uc2UoATABMtcBCgRQZWVyEkUKCERlc2NyaWJlEhsucGFudGFsYS52MS5EZXNjcmliZVJlcXVlc3QaHC5wYW50YWxhLnYxLkRlc2NyaWJlUmVzcG9uc2USQQoJV2F0Y2hUYXNrEhwucGFudGFsYS52MS5XYXRjaFRhc2tSZXF1ZXN0GhQucGFudGFsYS52MS5UYXNrTmV3czABEkUKCE9wZW5UYXNrEhsucGFudGFsYS52MS5PcGVuVGFza1JlcXVlc3QaHC5wYW50YWxhLnYxLk9wZW5UYXNrUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChhwYW50YWxhL3YxL3BhbnRhbGEucHJvdG8SCnBhbnRhbGEudjEiKAoIQmxvY2tSdW4SDQoFZmlyc3QYASABKA0SDQoFY291bnQYAiABKA0iggMKD0NvbnZlcnNlUmVxdWVzdBIPCgdob3N0X2lkGAEgASgJEisKCmhlbGRfdGFza3MYAiABKAsyFS5wYW50YWxhLnYxLkhlbGRUYXNrc0gAEjMKDnJlcG9ydF9kaWdlc3RzGAMgASgLMhkucGFudGFsYS52MS5SZXBvcnREaWdlc3RzSAASMQoNd2F0Y2hfZGlnZXN0cxgEIAEoCzIYLnBhbnRhbGEudjEuV2F0Y2hEaWdlc3RzSAASNQoPdW53YXRjaF9kaWdlc3RzGAUgASgLMhoucGFudGFsYS52MS5VbndhdGNoRGlnZXN0c0gAEjgKEXJlcG9ydF9iYWRfcGFyZW50GAYgASgLMhsucGFudGFsYS52MS5SZXBvcnRCYWRQYXJlbnRIABJNChxyZXBvcnRfd2hvbGVfZGlnZXN0X21pc21hdGNoGAcgASgLMiUucGFudGFsYS52MS5SZXBvcnRXaG9sZURpZ2VzdE1pc21hdGNoSABCCQoHcmVxdWVzdCJHCglIZWxkVGFza3MSIwoFdGFza3MYASADKAsyFC5wYW50YWxhLnYxLkhlbGRUYXNrEhUKDWNvbXBsZXRlX2xpc3QYAiABKAgitQEKCEhlbGRUYXNrEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEhMKC2Jsb2NrX2NvdW50GAQgASgNEgsKA3VybBgFIAEoCRIOCgZkaWdlc3QYBiABKAkSJwoGcGllY2VzGAcgAygLMhcucGFudGFsYS52MS5QaWVjZURpZ2VzdBIPCgdwZWVyX2lkGAggASgJIi0KC1BpZWNlRGlnZXN0Eg4KBm51bWJlchgBIAEoDRIOCgZkaWdlc3QYAiABKAwiQgoMQmxvY2tEaWdlc3RzEiEKA3J1bhgBIAEoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SDwoHZGlnZXN0cxgCIAEoDCKyAQoNUmVwb3J0RGlnZXN0cxIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSFgoOY29udGVudF9sZW5ndGgYAyABKAQSFAoMcGllY2VfbGVuZ3RoGAQgASgEEicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHwoMV2F0Y2hEaWdlc3RzEg8KB3Rhc2tfaWQYASABKAkiIQoOVW53YXRjaERpZ2VzdHMSDwoHdGFza19pZBgBIAEoCSJWCg9SZXBvcnRCYWRQYXJlbnQSDwoHdGFza19pZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEhEKCXBhcmVudF9pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoZUmVwb3J0V2hvbGVEaWdlc3RNaXNtYXRjaBIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkiuAEKEENvbnZlcnNlUmVzcG9uc2USLQoLZGlnZXN0X25ld3MYASABKAsyFi5wYW50YWxhLnYxLkRpZ2VzdE5ld3NIABIvCgxkaWdlc3RzX3ZvaWQYAiABKAsyFy5wYW50YWxhLnYxLkRpZ2VzdHNWb2lkSAASOAoRaGVsZF90YXNrc193YW50ZWQYAyABKAsyGy5wYW50YWxhLnYxLkhlbGRUYXNrc1dhbnRlZEgAQgoKCHJlc3BvbnNlIsgBCgpEaWdlc3ROZXdzEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEigKCWF1dGhvcml0eRgEIAEoDjIVLnBhbnRhbGEudjEuQXV0aG9yaXR5EicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHgoLRGlnZXN0c1ZvaWQSDwoHdGFza19pZBgBIAEoCSIRCg9IZWxkVGFza3NXYW50ZWQiEQoPRGVzY3JpYmVSZXF1ZXN0IlkKEERlc2NyaWJlUmVzcG9uc2USEAoIdGNwX3BvcnQYASABKA0SFAoMYmxvY2tfbGVuZ3RoGAIgASgNEgwKBHNlZWQYAyABKAgSDwoHaG9zdF9pZBgEIAEoCSJCChBXYXRjaFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSDwoHaG9zdF9pZBgCIAEoCRIMCgRidWxrGAMgASgIIqwBCghUYXNrTmV3cxIWCg5jb250ZW50X2xlbmd0aBgBIAEoBBIUCgxwaWVjZV9sZW5ndGgYAiABKAQSIgoEaGVsZBgDIAMoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SJgoIYXNzaWduZWQYBCADKAsyFC5wYW50YWxhLnYxLkJsb2NrUnVuEiYKCGRlZmVycmVkGAUgAygLMhQucGFudGFsYS52MS5CbG9ja1J1biKUAgoPT3BlblRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSCwoDdXJsGAIgASgJEkYKDnJlcXVlc3RfaGVhZGVyGAMgAygLMi4ucGFudGFsYS52MS5PcGVuVGFza1JlcXVlc3QuUmVxdWVzdEhlYWRlckVudHJ5Eg4KBmRpZ2VzdBgEIAEoCRILCgN0YWcYBSABKAkSEwoLYXBwbGljYXRpb24YBiABKAkSHQoVZmlsdGVyZWRfcXVlcnlfcGFyYW1zGAcgAygJEhQKDHBpZWNlX2xlbmd0aBgIIAEoBBo0ChJSZXF1ZXN0SGVhZGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLCAQoQT3BlblRhc2tSZXNwb25zZRIWCg5jb250ZW50X2xlbmd0aBgBIAEoBBIUCgxwaWVjZV9sZW5ndGgYAiABKAQSSQoPcmVzcG9uc2VfaGVhZGVyGAMgAygLMjAucGFudGFsYS52MS5PcGVuVGFza1Jlc3BvbnNlLlJlc3BvbnNlSGVhZGVyRW50cnkaNQoTUmVzcG9uc2VIZWFkZXJFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhgKFkxpc3RTdG9yZWRUYXNrc1JlcXVlc3QiQAoVU3RhdFN0b3JlZFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSFgoOY29tcHV0ZV9zaGEyNTYYAiABKAgi8gEKClN0b3JlZFRhc2sSDwoHdGFza19pZBgBIAEoCRILCgN1cmwYAiABKAkSDgoGZGlnZXN0GAMgASgJEhYKDmNvbnRlbnRfbGVuZ3RoGAQgASgEEhQKDHBpZWNlX2xlbmd0aBgFIAEoBBISCgpoZWxkX2J5dGVzGAYgASgEEhAKCGNvbXBsZXRlGAcgASgIEhUKDWNyZWF0ZWRfYXRfbXMYCCABKAQSFwoPY29tcGxldGVkX2F0X21zGAkgASgEEiIKBGhlbGQYCiADKAsyFC5wYW50YWxhLnYxLkJsb2NrUnVuEg4KBnNoYTI1NhgLIAEoCSo/CglBdXRob3JpdHkSGQoVQVVUSE9SSVRZX1VOQ09ORklSTUVEEAASFwoTQVVUSE9SSVRZX0NPTkZJUk1FRBABMlYKCVNjaGVkdWxlchJJCghDb252ZXJzZRIbLnBhbnRhbGEudjEuQ29udmVyc2VSZXF1ZXN0GhwucGFudGFsYS52MS5Db252ZXJzZVJlc3BvbnNlKAEwATLXAQoEUGVlchJFCghEZXNjcmliZRIbLnBhbnRhbGEudjEuRGVzY3JpYmVSZXF1ZXN0GhwucGFudGFsYS52MS5EZXNjcmliZVJlc3BvbnNlEkEKCVdhdGNoVGFzaxIcLnBhbnRhbGEudjEuV2F0Y2hUYXNrUmVxdWVzdBoULnBhbnRhbGEudjEuVGFza05ld3MwARJFCghPcGVuVGFzaxIbLnBhbnRhbGEudjEuT3BlblRhc2tSZXF1ZXN0GhwucGFudGFsYS52MS5PcGVuVGFza1Jlc3BvbnNlMp4BCgpMb2NhbFN0b3JlEkkKCUxpc3RUYXNrcxIiLnBhbnRhbGEudjEuTGlzdFN0b3JlZFRhc2tzUmVxdWVzdBoWLnBhbnRhbGEudjEuU3RvcmVkVGFzazABEkUKCFN0YXRUYXNrEiEucGFudGFsYS52MS5TdGF0U3RvcmVkVGFza1JlcXVlc3QaFi5wYW50YWxhLnYxLlN0b3JlZFRhc2tiBnByb3RvMw");
 
 /**
  * A part of a task's blocks: consecutive block numbers.
@@ -668,6 +668,120 @@ export const OpenTaskResponseSchema: GenMessage<OpenTaskResponse> = /*@__PURE__*
   messageDesc(file_pantala_v1_pantala, 20);
 
 /**
+ * @generated from message pantala.v1.ListStoredTasksRequest
+ */
+export type ListStoredTasksRequest = Message<"pantala.v1.ListStoredTasksRequest"> & {
+};
+
+/**
+ * Describes the message pantala.v1.ListStoredTasksRequest.
+ * Use `create(ListStoredTasksRequestSchema)` to create a new message.
+ */
+export const ListStoredTasksRequestSchema: GenMessage<ListStoredTasksRequest> = /*@__PURE__*/
+  messageDesc(file_pantala_v1_pantala, 21);
+
+/**
+ * @generated from message pantala.v1.StatStoredTaskRequest
+ */
+export type StatStoredTaskRequest = Message<"pantala.v1.StatStoredTaskRequest"> & {
+  /**
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * Reads the whole content and computes its SHA-256. FAILED_PRECONDITION when it is not complete.
+   *
+   * @generated from field: bool compute_sha256 = 2;
+   */
+  computeSha256: boolean;
+};
+
+/**
+ * Describes the message pantala.v1.StatStoredTaskRequest.
+ * Use `create(StatStoredTaskRequestSchema)` to create a new message.
+ */
+export const StatStoredTaskRequestSchema: GenMessage<StatStoredTaskRequest> = /*@__PURE__*/
+  messageDesc(file_pantala_v1_pantala, 22);
+
+/**
+ * @generated from message pantala.v1.StoredTask
+ */
+export type StoredTask = Message<"pantala.v1.StoredTask"> & {
+  /**
+   * @generated from field: string task_id = 1;
+   */
+  taskId: string;
+
+  /**
+   * @generated from field: string url = 2;
+   */
+  url: string;
+
+  /**
+   * The digest that the content's name promises, `sha256:<hex>`; empty when there is none.
+   *
+   * @generated from field: string digest = 3;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: uint64 content_length = 4;
+   */
+  contentLength: bigint;
+
+  /**
+   * @generated from field: uint64 piece_length = 5;
+   */
+  pieceLength: bigint;
+
+  /**
+   * Checked bytes that are held.
+   *
+   * @generated from field: uint64 held_bytes = 6;
+   */
+  heldBytes: bigint;
+
+  /**
+   * @generated from field: bool complete = 7;
+   */
+  complete: boolean;
+
+  /**
+   * Milliseconds since the epoch; 0: not yet.
+   *
+   * @generated from field: uint64 created_at_ms = 8;
+   */
+  createdAtMs: bigint;
+
+  /**
+   * @generated from field: uint64 completed_at_ms = 9;
+   */
+  completedAtMs: bigint;
+
+  /**
+   * Blocks that are held.
+   *
+   * @generated from field: repeated pantala.v1.BlockRun held = 10;
+   */
+  held: BlockRun[];
+
+  /**
+   * Lower-case hex, when it was asked for.
+   *
+   * @generated from field: string sha256 = 11;
+   */
+  sha256: string;
+};
+
+/**
+ * Describes the message pantala.v1.StoredTask.
+ * Use `create(StoredTaskSchema)` to create a new message.
+ */
+export const StoredTaskSchema: GenMessage<StoredTask> = /*@__PURE__*/
+  messageDesc(file_pantala_v1_pantala, 23);
+
+/**
  * @generated from enum pantala.v1.Authority
  */
 export const Authority = {
@@ -755,4 +869,31 @@ export const Peer: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_pantala_v1_pantala, 1);
+
+/**
+ * Served by every peer on its local socket, for programs of the same machine.
+ *
+ * @generated from service pantala.v1.LocalStore
+ */
+export const LocalStore: GenService<{
+  /**
+   * Everything that the store knows, with block bitmaps left out.
+   *
+   * @generated from rpc pantala.v1.LocalStore.ListTasks
+   */
+  listTasks: {
+    methodKind: "server_streaming";
+    input: typeof ListStoredTasksRequestSchema;
+    output: typeof StoredTaskSchema;
+  },
+  /**
+   * @generated from rpc pantala.v1.LocalStore.StatTask
+   */
+  statTask: {
+    methodKind: "unary";
+    input: typeof StatStoredTaskRequestSchema;
+    output: typeof StoredTaskSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_pantala_v1_pantala, 2);
 
