@@ -26,8 +26,8 @@ export async function ask(port: number, target: string, options: AskOptions = {}
     path: target,
     method,
     headers,
-    agent: options.agent ?? false,
-    ...(socket === undefined ? {} : { createConnection: () => socket }),
+    // Node asks createConnection only where there is no agent at all.
+    ...(socket === undefined ? { agent: options.agent ?? false } : { createConnection: () => socket }),
   });
   req.end(body);
   const [res] = await once(req, 'response');
