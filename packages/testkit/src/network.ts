@@ -18,6 +18,7 @@ export interface Link {
 export class Namespace implements Place {
   readonly name: string;
   readonly address: string;
+  readonly localhost = '127.0.0.1';
 
   constructor(name: string, address: string) {
     this.name = name;

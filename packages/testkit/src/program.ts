@@ -8,6 +8,8 @@ import { PATIENCE, until, within } from './wait.ts';
 export interface Place {
   /** The address under which others reach what listens here. */
   readonly address: string;
+  /** The address that only programs of this place need. */
+  readonly localhost: string;
   /** Turns a command line into one that runs here. */
   wrap(command: string, args: readonly string[]): readonly [string, readonly string[]];
 }
