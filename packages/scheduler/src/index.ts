@@ -1,1 +1,2 @@
-export {};
+export * from './options.ts';
+export { type RunningScheduler, type SchedulerDependencies, startScheduler } from './server.ts';

@@ -6,7 +6,7 @@ import { Downloads } from './downloads.ts';
 import type { SchedulerEvent } from './events.ts';
 import type { Host } from './host.ts';
 import { Membership } from './membership.ts';
-import { compileSchedulingOptions, type SchedulingOptions, WAKE_ROUNDS } from './options.ts';
+import { compileSchedulingOptions, type SchedulingOptions, type SchedulingSettings, WAKE_ROUNDS } from './options.ts';
 import type { Peer } from './peer.ts';
 import { Placement } from './placement.ts';
 import type { Task } from './task.ts';
@@ -26,6 +26,7 @@ export interface SchedulerCounts {
  * same events at the same times always give the same decisions.
  */
 export class SchedulerCore {
+  readonly #settings: SchedulingSettings;
   readonly #cluster: Cluster;
   readonly #placement: Placement;
   readonly #downloads: Downloads;
@@ -34,7 +35,8 @@ export class SchedulerCore {
   readonly #collector: Collector;
 
   constructor(options: SchedulingOptions = {}) {
-    this.#cluster = new Cluster(compileSchedulingOptions(options));
+    this.#settings = compileSchedulingOptions(options);
+    this.#cluster = new Cluster(this.#settings);
     this.#placement = new Placement(this.#cluster);
     this.#downloads = new Downloads(this.#cluster, this.#placement);
     this.#membership = new Membership(this.#cluster);
@@ -51,6 +53,11 @@ export class SchedulerCore {
     this.#apply(event);
     this.#wake();
     return this.#cluster.takeDecisions();
+  }
+
+  /** Changes limits while it runs; what is beyond a new limit stays until it ends by itself. */
+  configure(options: SchedulingOptions): void {
+    Object.assign(this.#settings, options);
   }
 
   /** When the next `tick` has something to do; nothing is lost when it comes later. */
