@@ -3,7 +3,7 @@ import { type ByteRange, formatContentRange, lengthOf, type RangeSpec } from '@p
 import type { StoredTask } from '@pantala/store';
 import type { Downloader, DownloadRequest, OpenTask } from '@pantala/swarm';
 import { refuse } from './answers.ts';
-import { BodySender, SMALL_BODY } from './body.ts';
+import { BodySender, GATHERED_BODY, SMALL_BODY } from './body.ts';
 import { type Directives, storedResponseHeaders, taskRequestHeaders, traceIdOf } from './headers.ts';
 import type { CompiledOptions } from './options.ts';
 import type { OutputFiles } from './output-files.ts';
@@ -73,17 +73,11 @@ export class SharedContent {
     using body = new BodySender(open, res, signal);
     if (selection.kind === 'parts') {
       const { parts } = selection;
-      let begun = false;
-      const head = () => {
-        if (!begun) writeHead(res, 206, this.#headOf(open), parts.length, ['Content-Type', parts.contentType]);
-        begun = true;
-      };
       for (const [index, range] of parts.ranges.entries()) {
-        const data = lengthOf(range) <= SMALL_BODY ? await body.read(range) : undefined;
-        head();
-        await body.write(parts.head(index));
-        if (data === undefined) await body.send(range, () => {});
-        else await body.write(data);
+        await body.send(range, () => {
+          if (index === 0) writeHead(res, 206, this.#headOf(open), parts.length, ['Content-Type', parts.contentType]);
+          return body.write(parts.head(index));
+        });
       }
       res.end(parts.end);
       return;
@@ -96,15 +90,24 @@ export class SharedContent {
   }
 
   async #sendOne(body: BodySender, range: ByteRange, res: ServerResponse, head: () => void): Promise<void> {
-    if (lengthOf(range) > SMALL_BODY) {
-      await body.send(range, () => {
-        head();
-        res.flushHeaders();
-      });
+    const length = lengthOf(range);
+    const begin = () => {
+      head();
+      res.flushHeaders();
+    };
+    if (length > GATHERED_BODY) {
+      await body.send(range, begin);
       res.end();
       return;
     }
-    const data = lengthOf(range) === 0 ? Buffer.alloc(0) : await body.read(range);
+    if (length > 0) await body.gather(range);
+    if (length > SMALL_BODY) {
+      begin();
+      await body.sendHeld(range);
+      res.end();
+      return;
+    }
+    const data = length === 0 ? Buffer.alloc(0) : await body.read(range);
     head();
     res.end(data);
   }

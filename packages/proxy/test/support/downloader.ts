@@ -75,7 +75,7 @@ export class FileDownloader implements Downloader, Disposable {
           throwIfAborted(signal);
           await hooks.beforeExtent?.(extent);
           throwIfAborted(signal);
-          task.fill(extent);
+          if (!task.has(extent)) task.fill(extent);
           yield extent;
         }
       },
