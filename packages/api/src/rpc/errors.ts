@@ -98,7 +98,7 @@ function backendOfJson(json: unknown): Backend | undefined {
   const fields = json as { message?: unknown; header?: unknown; status_code?: unknown };
   const header = typeof fields.header === 'object' && fields.header !== null ? fields.header : {};
   return create(BackendSchema, {
-    message: String(fields.message ?? ''),
+    message: typeof fields.message === 'string' ? fields.message : '',
     header: Object.fromEntries(Object.entries(header).map(([name, value]) => [name, String(value)])),
     ...(Number.isInteger(fields.status_code) ? { statusCode: Number(fields.status_code) } : {}),
   });

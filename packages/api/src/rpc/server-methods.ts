@@ -13,7 +13,7 @@ import {
   type sendUnaryData,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
-import { AbortScope, PantalaError } from '@pantala/base';
+import { AbortScope, abortable, PantalaError } from '@pantala/base';
 import type { AnyInit, AnyMessage } from './definition.ts';
 import { toStatus } from './errors.ts';
 import type { ServerCall } from './handlers.ts';
@@ -123,10 +123,15 @@ async function answerStream(
   }
 }
 
-/** The caller's messages; ends with its half-close. Throws `cancelled` when the call ends before. */
+/** The caller's messages; ends with its half-close. Throws the signal's reason when the call ends before. */
 async function* received(call: RequestStream, signal: AbortSignal): AsyncGenerator<AnyMessage, void, undefined> {
+  const messages: AsyncIterator<AnyMessage> = call.iterator({ destroyOnReturn: false });
   try {
-    for await (const message of call.iterator({ destroyOnReturn: false })) yield message;
+    while (true) {
+      const next = await abortable(messages.next(), signal);
+      if (next.done === true) return;
+      yield next.value;
+    }
   } catch (error) {
     throw PantalaError.from(signal.aborted ? signal.reason : error);
   }
