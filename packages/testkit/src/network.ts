@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { PantalaError } from '@pantala/base';
 import { type Place, Program, type RunResult, run } from './program.ts';
@@ -89,8 +89,8 @@ export class Network implements AsyncDisposable {
     const number = this.namespaces.length;
     const namespace = new Namespace(`${this.#id}-${number}`, `${this.#subnet}.${number + 2}`);
     const outer = `${this.#bridge}v${number}`;
-    await run('ip', ['netns', 'add', namespace.name]);
     this.namespaces.push(namespace);
+    await run('ip', ['netns', 'add', namespace.name]);
     const inside = (...args: readonly string[]): Promise<RunResult> => run('ip', ['-n', namespace.name, ...args]);
     await run('ip', ['link', 'add', outer, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace.name]);
     await run('ip', ['link', 'set', outer, 'master', this.#bridge, 'up']);
@@ -110,8 +110,21 @@ export class Network implements AsyncDisposable {
 
   /** Cuts or mends a node's cable. */
   async setCable(namespace: Namespace, connected: boolean): Promise<void> {
-    const outer = `${this.#bridge}v${this.namespaces.indexOf(namespace)}`;
-    await run('ip', ['link', 'set', outer, connected ? 'up' : 'down']);
+    await run('ip', ['link', 'set', this.#port(namespace), connected ? 'up' : 'down']);
+  }
+
+  /** Bytes that a node sent and received so far, headers included, by the kernel's count at the bridge. */
+  count(namespace: Namespace): { readonly sent: number; readonly received: number } {
+    const folder = `/sys/class/net/${this.#port(namespace)}/statistics`;
+    // What the bridge's port receives is what the node sent.
+    return {
+      sent: Number(readFileSync(`${folder}/rx_bytes`, 'utf8')),
+      received: Number(readFileSync(`${folder}/tx_bytes`, 'utf8')),
+    };
+  }
+
+  #port(namespace: Namespace): string {
+    return `${this.#bridge}v${this.namespaces.indexOf(namespace)}`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
