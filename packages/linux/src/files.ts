@@ -86,6 +86,22 @@ export async function punchHole(file: number, offset: number, length: number): P
   checked('fallocate', args, await callOnThread('fallocate', args));
 }
 
+/** Operations of flock(2), sys/file.h. */
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/**
+ * Takes the lock of an open file for this process, until it closes the file or dies. False when another has it.
+ *
+ * @throws LinuxError; `unimplemented`
+ */
+export function tryLock(file: number): boolean {
+  const result = callNow('flock', [file, LOCK_EX | LOCK_NB]);
+  if (result === -constants.errno.EWOULDBLOCK) return false;
+  checked('flock', [file, 'LOCK_EX | LOCK_NB'], result);
+  return true;
+}
+
 /** Magic numbers of statfs(2) (linux/magic.h) for those that a store is likely to lie on. */
 const FILE_SYSTEMS: ReadonlyMap<number, string> = new Map([
   [0xef53, 'ext4'],

@@ -11,6 +11,7 @@ const PROTOTYPES = {
   // Variadic in C; an int in third place is passed alike on x86-64 and arm64, and koffi's variadic calls are never
   // asynchronous.
   ioctl: 'int ioctl(int fd, unsigned long request, int argument)',
+  flock: 'int flock(int fd, int operation)',
   fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
 } as const;
 

@@ -2,7 +2,7 @@ import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PantalaError } from '@pantala/base';
-import { allocate, copyFileRange, fileSystemOf, punchHole, reflink, sendfile } from './files.ts';
+import { allocate, copyFileRange, fileSystemOf, punchHole, reflink, sendfile, tryLock } from './files.ts';
 
 /** What was found out about one system call. */
 export interface CallReport {
@@ -46,6 +46,14 @@ const PROBES: readonly Probe[] = [
     async run(source, target) {
       await reflink(source, target);
       return CONTENT;
+    },
+  },
+  {
+    call: 'flock',
+    use: 'one daemon for each store; without it the number in the lock file decides',
+    async run(source) {
+      if (!tryLock(source)) throw new Error('a new file is locked');
+      return undefined;
     },
   },
   {

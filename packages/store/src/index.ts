@@ -1,1 +1,3 @@
-export type * from './contract.ts';
+export * from './contract.ts';
+export type { StoreOptions } from './options.ts';
+export { MAX_CONTENT_LENGTH, openStore, type StoreParts } from './store.ts';

@@ -2,7 +2,16 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { allocate, copyFileRange, fileSystemOf, LinuxError, punchHole, selfTest, sendfile } from '@pantala/linux';
+import {
+  allocate,
+  copyFileRange,
+  fileSystemOf,
+  LinuxError,
+  punchHole,
+  selfTest,
+  sendfile,
+  tryLock,
+} from '@pantala/linux';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 let scratch: string;
@@ -52,6 +61,16 @@ describe('system calls', () => {
     expect(() => sendfile(-1, -1, 0, 1)).toThrowError(LinuxError);
   });
 
+  test('a file is locked until it is closed', async () => {
+    const path = join(scratch, 'lock');
+    await using second = await open(path, 'w');
+    const first = await open(path, 'w');
+    expect(tryLock(first.fd)).toBe(true);
+    expect(tryLock(second.fd)).toBe(false);
+    await first.close();
+    expect(tryLock(second.fd)).toBe(true);
+  });
+
   test('file systems are named and measured', async () => {
     const { freeBytes, totalBytes, usedBytes, type } = await fileSystemOf(scratch);
     expect(type).not.toBe('');
@@ -61,7 +80,8 @@ describe('system calls', () => {
 
   test('the self-test reports each call, and leaves nothing behind', async () => {
     const reports = await selfTest(scratch);
-    expect(reports.map(({ call }) => call)).toEqual(['sendfile', 'copy_file_range', 'ioctl FICLONE', 'fallocate']);
+    const calls = ['sendfile', 'copy_file_range', 'ioctl FICLONE', 'flock', 'fallocate'];
+    expect(reports.map(({ call }) => call)).toEqual(calls);
     for (const report of reports) {
       // Which file system the tests run on decides about reflinks; everything else works on any Linux.
       if (report.call === 'ioctl FICLONE') expect(report.works).toBe(report.reason === undefined);
