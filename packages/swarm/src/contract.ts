@@ -1,4 +1,4 @@
-import type { ByteRange } from '@pantala/base';
+import type { BlockRun, ByteRange } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 
 /** A wish for (part of) a resource, from whatever surface it came: proxy, gRPC, lazy read, prefetch. */
@@ -47,10 +47,32 @@ export interface OpenTask extends AsyncDisposable {
    * @throws the reason when the bytes cannot be had: `origin`, `unavailable`, `data-loss`, `disk-full`, …
    */
   extents(range: ByteRange, options: { readonly signal: AbortSignal }): AsyncGenerator<ByteRange>;
+  /**
+   * A range straight from the origin with the newest credentials, past the store: for a reader whose `extents` has
+   * ended with `disk-full`. A chunk is the reader's until it asks for the next one.
+   */
+  direct(range: ByteRange, options: { readonly signal: AbortSignal }): AsyncGenerator<Buffer>;
 }
 
-/** What surfaces need of the swarm. */
-export interface Downloader {
+/** Another peer that wants to know what this node holds of a task. */
+export interface TaskWatcher {
+  readonly hostId: string;
+  /** It means to fetch everything: a seed deals it its share. */
+  readonly bulk: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** A message of pantala.v1 Peer/WatchTask. One without any runs says that a wait for the origin goes on. */
+export interface TaskNewsEvent {
+  readonly contentLength: number;
+  readonly pieceLength: number;
+  readonly held: BlockRun[];
+  readonly assigned: BlockRun[];
+  readonly deferred: BlockRun[];
+}
+
+/** What surfaces need of the swarm. Disposing it ends every download and takes leave of the schedulers. */
+export interface Downloader extends AsyncDisposable {
   /**
    * Finds or creates the task of a request: length and headers are known when it resolves. `range` (of the
    * request's first reading) lets the scheduler and seed begin with it.
@@ -61,6 +83,18 @@ export interface Downloader {
     request: DownloadRequest,
     options: { readonly signal: AbortSignal; readonly range?: ByteRange },
   ): Promise<OpenTask>;
+  /**
+   * Seeds: fetches blocks from the origin on behalf of a child. Resolves when they are held.
+   *
+   * @throws `not-found` for a task that was never opened here
+   */
+  fetchMissing(taskId: string, run: BlockRun, signal: AbortSignal): Promise<void>;
+  /** Tells what this node holds of a task, now and as it changes. @throws `not-found` for an unknown task */
+  watch(taskId: string, watcher: TaskWatcher): AsyncGenerator<TaskNewsEvent>;
+  /** Replaces the list of schedulers. */
+  setSchedulers(schedulers: readonly { readonly host: string; readonly port: number }[]): void;
+  /** Tells the schedulers that a task is gone from this node, or has changed without a download. */
+  changed(taskId: string): void;
 }
 
 /** Bytes up to which a demanded range is urgent: fetched at once and in order, whoever else wants it. */

@@ -1,0 +1,63 @@
+import { type ByteRange, type BlockRun, Deferred, abortable, type Geometry, lengthOf } from '@pantala/base';
+import { URGENT_LENGTH } from './contract.ts';
+
+/** Bytes ahead of a reader that are asked for when its range is neither small nor most of the content. */
+const READ_AHEAD = URGENT_LENGTH;
+
+/** What one reader waits for: a range, and how far it has come. */
+export class Demand {
+  readonly range: ByteRange;
+  /** Fetched in the order that is best for the swarm. */
+  readonly bulk: boolean;
+  /** Milliseconds (monotonic) since which it waits for the byte at `position`. */
+  waitingSince: number;
+  #position: number;
+  #wake = new Deferred();
+
+  constructor(range: ByteRange, bulk: boolean, now: number) {
+    this.range = range;
+    this.bulk = bulk;
+    this.waitingSince = now;
+    this.#position = range.start;
+  }
+
+  get position(): number {
+    return this.#position;
+  }
+
+  /** The reader has the bytes before `position`. */
+  advance(position: number, now: number): void {
+    this.#position = position;
+    this.waitingSince = now;
+  }
+
+  /** Blocks that are to come first and in order. */
+  urgentBlocks(geometry: Geometry): BlockRun | undefined {
+    if (this.bulk) return undefined;
+    const start = this.#position;
+    const end = Math.min(this.range.end, start + READ_AHEAD);
+    return start < end ? geometry.blocksOf({ start, end }) : undefined;
+  }
+
+  /** @throws what `fail` was called with; the reason of `signal` */
+  async wait(signal: AbortSignal): Promise<void> {
+    await abortable(this.#wake.promise, signal);
+  }
+
+  wake(): void {
+    const woken = this.#wake;
+    this.#wake = new Deferred();
+    woken.resolve();
+  }
+
+  fail(error: unknown): void {
+    const woken = this.#wake;
+    this.#wake = new Deferred();
+    woken.reject(error);
+  }
+}
+
+/** Whether a range is so much of the content that the whole is fetched by the swarm's rules. */
+export function isMostOf(range: ByteRange, contentLength: number): boolean {
+  return lengthOf(range) * 2 >= contentLength;
+}

@@ -1,0 +1,289 @@
+import { tmpdir } from 'node:os';
+import {
+  type BlockRun,
+  blobDigestOfUrl,
+  type ByteRange,
+  defaultPieceLength,
+  Geometry,
+  hostId,
+  type Logger,
+  lengthOf,
+  type Metrics,
+  monotonicNow,
+  PantalaError,
+  type RateLimiter,
+  SingleFlight,
+  taskId as taskIdOf,
+} from '@pantala/base';
+import type { StoredTask, TaskDescription, TaskStore } from '@pantala/store';
+import type { Origin, ParentPool } from '@pantala/transfer';
+import { Conductor } from './conductor.ts';
+import type { Downloader, DownloadRequest, OpenTask, TaskNewsEvent, TaskWatcher } from './contract.ts';
+import type { Environment } from './environment.ts';
+import { heldTask } from './held-tasks.ts';
+import { swarmMetrics } from './metrics.ts';
+import { TaskNewsBoard } from './news/task-news.ts';
+import type { ServerAddress, SwarmOptions, SwarmOptionsGiven } from './options.ts';
+import { spoolContent } from './origin-spool.ts';
+import { ParentHosts } from './parents/parent-hosts.ts';
+import { Schedulers } from './schedulers/schedulers.ts';
+import { TaskDoneLog } from './task-done-log.ts';
+import { TaskReader } from './task-reader.ts';
+import { digestBlocks } from './verification.ts';
+import { WholeDigests } from './whole-digest/whole-digest.ts';
+
+export interface DownloaderDependencies {
+  readonly store: TaskStore;
+  readonly origin: Origin;
+  readonly parents: ParentPool;
+  /** Bytes from Dragonfly parents are paid here (those from Pantala's are paid by the pool). */
+  readonly downloadLimiter?: RateLimiter;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/** Upstream's interval of AnnounceHost is five minutes; ten seconds notice a lost scheduler ten times sooner. */
+const DEFAULT_ANNOUNCE_INTERVAL = 30_000;
+/** Milliseconds without a reader after which a download of a part is over. */
+const SILENCE = 5000;
+/** Milliseconds between two looks for downloads that are over. */
+const SWEEP_INTERVAL = 1000;
+
+/** Everything that is downloaded by this process, each task once whoever asks for it. */
+export function createDownloader(given: SwarmOptionsGiven, deps: DownloaderDependencies): Downloader {
+  return new Swarm(compile(given), deps);
+}
+
+function compile(given: SwarmOptionsGiven): SwarmOptions {
+  return {
+    host: given.host,
+    hostId: hostId(given.host),
+    schedulers: given.schedulers ?? [],
+    staticSeeds: given.staticSeeds ?? [],
+    announceInterval: given.announceInterval ?? DEFAULT_ANNOUNCE_INTERVAL,
+    spoolDirectory: given.spoolDirectory ?? tmpdir(),
+    verbose: given.verbose ?? false,
+  };
+}
+
+class Swarm implements Downloader {
+  readonly #env: Environment;
+  readonly #conductors = new Map<string, Conductor>();
+  readonly #idleSince = new Map<Conductor, number>();
+  readonly #boards = new Map<string, TaskNewsBoard>();
+  readonly #creating = new SingleFlight<string, { readonly task: StoredTask; readonly ranges: boolean }>();
+  readonly #done: TaskDoneLog;
+  readonly #sweeper: NodeJS.Timeout;
+  readonly #closing = new Set<Promise<void>>();
+  #closed = false;
+
+  constructor(options: SwarmOptions, deps: DownloaderDependencies) {
+    const { store, origin, logger } = deps;
+    this.#env = {
+      options,
+      store,
+      origin,
+      logger,
+      metrics: swarmMetrics(deps.metrics),
+      hosts: new ParentHosts(options.hostId, deps.parents, deps.downloadLimiter),
+      wholeDigests: new WholeDigests(),
+      schedulers: new Schedulers({
+        options,
+        logger,
+        heldTasks: () => this.#heldTasks(),
+        changed: () => undefined,
+      }),
+    };
+    this.#done = new TaskDoneLog(logger, options.host.ip, options.verbose);
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_INTERVAL);
+    this.#sweeper.unref();
+  }
+
+  async open(
+    request: DownloadRequest,
+    { signal, range }: { readonly signal: AbortSignal; readonly range?: ByteRange },
+  ): Promise<OpenTask> {
+    if (this.#closed) throw new PantalaError('unavailable', 'the swarm has stopped');
+    const openedAt = monotonicNow();
+    const id = taskIdOf(request);
+    let task = this.#env.store.get(id);
+    let ranges = true;
+    if (task === undefined) {
+      ({ task, ranges } = await this.#creating.run(id, signal, (flight) => this.#create(id, request, flight)));
+    }
+    const hit = range === undefined ? task.complete : task.has(range);
+    const conductor = task.complete ? undefined : this.#conductor(task, request, ranges);
+    if (!hit) this.#done.asked(task, request, openedAt);
+    if (conductor !== undefined && request.prefetch === true && !this.#wantsAll(task, range)) {
+      this.#done.asked(task, { ...request, reader: 'prefetch' }, openedAt);
+      conductor.prefetch();
+    }
+    return new TaskReader(task, request, hit, this.#env, () => this.#conductor(task, request, ranges), conductor);
+  }
+
+  async fetchMissing(taskId: string, run: BlockRun, signal: AbortSignal): Promise<void> {
+    const task = this.#env.store.get(taskId);
+    if (task === undefined) throw new PantalaError('not-found', `task ${taskId} is not known here`);
+    if (task.blocks.hasAll(run)) return;
+    const conductor = this.#conductors.get(taskId);
+    if (conductor === undefined) throw new PantalaError('not-found', `task ${taskId} was not opened here`);
+    await conductor.fetchMissing(run, signal);
+  }
+
+  async *watch(taskId: string, watcher: TaskWatcher): AsyncGenerator<TaskNewsEvent> {
+    const task = this.#env.store.get(taskId);
+    if (task === undefined) throw new PantalaError('not-found', `task ${taskId} is not known here`);
+    let board = this.#boards.get(taskId);
+    if (board === undefined) {
+      board = new TaskNewsBoard(task, this.#env.options.host.seed, () => this.#conductors.get(taskId)?.asksOrigin === true);
+      this.#boards.set(taskId, board);
+    }
+    try {
+      yield* board.watch(watcher);
+    } finally {
+      if (board.watchers === 0 && this.#boards.get(taskId) === board) {
+        this.#boards.delete(taskId);
+        board[Symbol.dispose]();
+      }
+    }
+  }
+
+  setSchedulers(schedulers: readonly ServerAddress[]): void {
+    this.#env.schedulers.set(schedulers);
+  }
+
+  changed(taskId: string): void {
+    const task = this.#env.store.get(taskId);
+    if (task === undefined) this.#done.forget(taskId);
+    this.#env.schedulers.tellHeld([
+      task === undefined ? { taskId, blockCount: 0 } : heldTask(task, this.#conductors.get(taskId)?.peerId),
+    ]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#sweeper);
+    for (const conductor of this.#conductors.values()) this.#close(conductor);
+    await Promise.all(this.#closing);
+    await this.#env.schedulers[Symbol.asyncDispose]();
+    await this.#env.hosts[Symbol.asyncDispose]();
+    await this.#env.wholeDigests[Symbol.asyncDispose]();
+  }
+
+  #wantsAll(task: StoredTask, range: ByteRange | undefined): boolean {
+    return range !== undefined && lengthOf(range) === task.geometry.contentLength;
+  }
+
+  /** The download of a task, begun if there is none. */
+  #conductor(task: StoredTask, request: DownloadRequest, ranges: boolean): Conductor {
+    const { id } = task.description;
+    const running = this.#conductors.get(id);
+    if (running !== undefined && !running.closed && running.task === task) {
+      running.join(request);
+      return running;
+    }
+    const conductor = new Conductor(this.#env, task, request, ranges, {
+      completed: (completed) => this.#completed(completed),
+    });
+    this.#conductors.set(id, conductor);
+    return conductor;
+  }
+
+  #completed(conductor: Conductor): void {
+    this.#done.completed(conductor.task, conductor.traffic);
+    this.#close(conductor);
+  }
+
+  #close(conductor: Conductor): void {
+    const { id } = conductor.task.description;
+    if (this.#conductors.get(id) === conductor) this.#conductors.delete(id);
+    this.#idleSince.delete(conductor);
+    const closed = conductor[Symbol.asyncDispose]()
+      .catch((error: unknown) => this.#env.logger.warn('ending a download failed', { task: id, reason: String(error) }))
+      .finally(() => this.#closing.delete(closed));
+    this.#closing.add(closed);
+  }
+
+  /** Ends downloads whose readers have been silent, and notes what was read of them. */
+  #sweep(): void {
+    const now = monotonicNow();
+    for (const conductor of this.#conductors.values()) {
+      if (!conductor.idle) {
+        this.#idleSince.delete(conductor);
+        continue;
+      }
+      const since = this.#idleSince.get(conductor) ?? now;
+      this.#idleSince.set(conductor, since);
+      if (now - since < SILENCE) continue;
+      this.#done.silent(conductor.task, conductor.traffic, now - SILENCE);
+      this.#close(conductor);
+    }
+  }
+
+  *#heldTasks() {
+    for (const task of this.#env.store.tasks()) {
+      if (task.blocks.count > 0) yield heldTask(task, this.#conductors.get(task.description.id)?.peerId);
+    }
+  }
+
+  /** Learns from the origin what the resource is, and creates its task. */
+  async #create(
+    id: string,
+    request: DownloadRequest,
+    signal: AbortSignal,
+  ): Promise<{ readonly task: StoredTask; readonly ranges: boolean }> {
+    if (request.disableBackToSource === true && !this.#env.schedulers.configured) {
+      throw new PantalaError('unavailable', 'there are no peers, and the request forbids to ask the origin');
+    }
+    const ask = { url: request.url, headers: request.requestHeaders, signal };
+    const stat = await this.#env.origin.stat(ask);
+    if (stat.contentLength === undefined) return { task: await this.#createSpooled(id, request, signal), ranges: false };
+    const description = this.#describe(id, request, stat.contentLength, stat.headers);
+    return { task: await this.#env.store.create(description), ranges: stat.acceptsRanges };
+  }
+
+  #describe(
+    id: string,
+    request: DownloadRequest,
+    contentLength: number,
+    responseHeaders: Readonly<Record<string, string>>,
+  ): TaskDescription {
+    const blob = blobDigestOfUrl(request.url);
+    const digest = request.digest ?? (blob === undefined ? undefined : `sha256:${blob}`);
+    return {
+      id,
+      url: request.url,
+      contentLength,
+      pieceLength: request.pieceLength ?? defaultPieceLength(contentLength),
+      responseHeaders,
+      ...(digest === undefined ? {} : { digest }),
+      ...(request.tag === undefined ? {} : { tag: request.tag }),
+      ...(request.application === undefined ? {} : { application: request.application }),
+    };
+  }
+
+  /** An origin that does not say how long its content is: all of it comes first. */
+  async #createSpooled(id: string, request: DownloadRequest, signal: AbortSignal): Promise<StoredTask> {
+    const { origin, options, store } = this.#env;
+    const ask = { url: request.url, headers: request.requestHeaders, signal };
+    await using spooled = await spoolContent(origin, ask, options.spoolDirectory);
+    const task = await store.create(this.#describe(id, request, spooled.contentLength, spooled.headers));
+    const { geometry } = task;
+    for (const run of spoolRuns(geometry)) {
+      const data = await spooled.read(geometry.runRange(run));
+      await task.write(run, data, digestBlocks(geometry, run, data), 'checked');
+    }
+    return task;
+  }
+}
+
+/** The blocks of a task in runs of at most a megabyte within one piece. */
+function* spoolRuns(geometry: Geometry): Generator<BlockRun> {
+  const longest = 64;
+  for (let piece = 0; piece < geometry.pieceCount; piece++) {
+    const blocks = geometry.pieceBlocks(piece);
+    for (let first = blocks.first; first < blocks.first + blocks.count; first += longest) {
+      yield { first, count: Math.min(longest, blocks.first + blocks.count - first) };
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import type { pantalaV1, Received } from '@pantala/api';
+import { pantalaV1 as wire } from '@pantala/api';
+import { BLOCK_LENGTH, type BlockRun, DIGEST_LENGTH, type Geometry, lengthOf, PantalaError } from '@pantala/base';
+import type { StoredTask, Trust } from '@pantala/store';
+import { type Authority, digestBlocks, Verification } from './verification.ts';
+
+/** Bytes of one task that wait in memory for their digests; what comes beyond it is asked for again later. */
+export const MAX_WAITING_LENGTH = 8 * 1024 * 1024;
+
+interface WaitingBlocks {
+  readonly parent: string;
+  readonly run: BlockRun;
+  readonly data: Buffer;
+  readonly digests: Buffer;
+}
+
+export interface IntakeListener {
+  /** A parent's blocks are on disk. */
+  storedFromParent(parent: string, run: BlockRun, bytes: number): void;
+  /** A parent gave something that is not what authority says. */
+  wrongBlocks(parent: string, run: BlockRun): void;
+  /** Bytes that nothing could be checked against were accepted. */
+  unverified(bytes: number): void;
+  failed(error: PantalaError): void;
+}
+
+/** Where a task's blocks come in: checked against what authority says of them, and written. */
+export class Intake {
+  readonly verification: Verification;
+  readonly #task: StoredTask;
+  readonly #geometry: Geometry;
+  readonly #listener: IntakeListener;
+  #waiting: WaitingBlocks[] = [];
+  #waitingLength = 0;
+  /** Whether a scheduler hands out digests: what has none yet waits for them. */
+  digestsExpected = false;
+
+  constructor(task: StoredTask, listener: IntakeListener) {
+    this.#task = task;
+    this.#geometry = task.geometry;
+    this.#listener = listener;
+    this.verification = new Verification(task.geometry, task.description.digest !== undefined);
+  }
+
+  /** Stores blocks of our own fetch from the origin. Returns their digests. */
+  async fromOrigin(run: BlockRun, data: Buffer): Promise<Buffer> {
+    const digests = digestBlocks(this.#geometry, run, data);
+    await this.#task.write(run, data, digests, 'checked');
+    return digests;
+  }
+
+  /**
+   * Stores what a parent sent as far as it is right; what has no digest yet waits for it in memory.
+   *
+   * @throws `data-loss` when a block is wrong; `disk-full`
+   */
+  async fromParent(parent: string, run: BlockRun, data: Buffer): Promise<void> {
+    if (this.#task.blocks.hasAll(run)) return;
+    await this.#accept({ parent, run, data, digests: digestBlocks(this.#geometry, run, data) }, false);
+  }
+
+  /** Takes digests from the scheduler, and whatever was waiting for them. */
+  digestNews(news: Received<typeof pantalaV1.DigestNewsSchema>): void {
+    const authority: Authority = news.authority === wire.Authority.CONFIRMED ? 'confirmed' : 'unconfirmed';
+    if (Number(news.contentLength) !== this.#geometry.contentLength) return;
+    if (Number(news.pieceLength) !== this.#geometry.pieceLength) return;
+    for (const { number, digest } of news.pieces) this.verification.acceptPiece(number, digest, authority);
+    for (const { run, digests } of news.blocks) {
+      if (run !== undefined) this.verification.acceptBlocks(run, digests, authority);
+    }
+    this.#retryWaiting();
+  }
+
+  /** A parent's list of a piece's block digests. False when it does not match the piece's digest. */
+  digestList(piece: number, digests: Buffer): boolean {
+    const accepted = this.verification.acceptList(piece, digests);
+    if (accepted) this.#retryWaiting();
+    return accepted;
+  }
+
+  /** Runs that wait in memory. */
+  *waiting(): Generator<BlockRun> {
+    for (const { run } of this.#waiting) yield run;
+  }
+
+  /** The scheduler's digests are void, and so is what waited for them. */
+  forget(): void {
+    this.verification.forget();
+    this.#waiting = [];
+    this.#waitingLength = 0;
+  }
+
+  #retryWaiting(): void {
+    const waiting = this.#waiting;
+    if (waiting.length === 0) return;
+    this.#waiting = [];
+    this.#waitingLength = 0;
+    for (const blocks of waiting) {
+      this.#accept(blocks, true).catch((error: unknown) => {
+        const failure = PantalaError.from(error);
+        if (failure.code !== 'data-loss' && failure.code !== 'cancelled') this.#listener.failed(failure);
+      });
+    }
+  }
+
+  async #accept(blocks: WaitingBlocks, owned: boolean): Promise<void> {
+    const { parent, run, data, digests } = blocks;
+    const { verification } = this;
+    let at = 0;
+    let wrong: BlockRun | undefined;
+    while (at < run.count) {
+      const rest = { first: run.first + at, count: run.count - at };
+      const judged = verification.judge(rest, digests.subarray(at * DIGEST_LENGTH));
+      const part = { first: rest.first, count: judged.count };
+      const bytes = this.#slice(run, data, part);
+      const partDigests = digests.subarray(at * DIGEST_LENGTH, (at + judged.count) * DIGEST_LENGTH);
+      at += judged.count;
+      if (judged.verdict === 'wrong') wrong = part;
+      else if (judged.verdict !== 'unknown') await this.#write(parent, part, bytes, partDigests, judged.verdict);
+      else if (this.digestsExpected) this.#wait({ parent, run: part, data: bytes, digests: partDigests }, owned);
+      else await this.#writeUnknown(parent, part, bytes, partDigests);
+    }
+    if (wrong === undefined) return;
+    this.#listener.wrongBlocks(parent, wrong);
+    throw new PantalaError('data-loss', `blocks from ${wrong.first} of parent ${parent} do not match their digests`);
+  }
+
+  async #write(parent: string, run: BlockRun, data: Buffer, digests: Buffer, trust: Trust): Promise<void> {
+    await this.#task.write(run, data, digests, trust);
+    this.#listener.storedFromParent(parent, run, data.length);
+  }
+
+  /** No authority can be asked: the whole content's digest decides, or nothing does. */
+  async #writeUnknown(parent: string, run: BlockRun, data: Buffer, digests: Buffer): Promise<void> {
+    const provable = this.#task.description.digest !== undefined;
+    if (!provable) this.#listener.unverified(data.length);
+    await this.#write(parent, run, data, digests, provable ? 'provisional' : 'checked');
+  }
+
+  #wait(blocks: WaitingBlocks, owned: boolean): void {
+    if (this.#waitingLength + blocks.data.length > MAX_WAITING_LENGTH) return;
+    this.#waitingLength += blocks.data.length;
+    this.#waiting.push(owned ? blocks : { ...blocks, data: Buffer.from(blocks.data) });
+  }
+
+  #slice(run: BlockRun, data: Buffer, part: BlockRun): Buffer {
+    if (part.count === run.count) return data;
+    const start = (part.first - run.first) * BLOCK_LENGTH;
+    return data.subarray(start, start + lengthOf(this.#geometry.runRange(part)));
+  }
+}

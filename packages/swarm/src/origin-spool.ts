@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto';
+import { type FileHandle, open, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ByteRange, lengthOf, PantalaError } from '@pantala/base';
+import type { Origin, OriginRequest } from '@pantala/transfer';
+
+/** Bytes read back at once. */
+const READ_LENGTH = 1024 * 1024;
+
+/** Content whose length its origin did not say, downloaded whole into a file without a name. */
+export interface SpooledContent extends AsyncDisposable {
+  readonly contentLength: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** The bytes of a range; the buffer is the caller's. */
+  read(range: ByteRange): Promise<Buffer>;
+}
+
+/**
+ * Downloads all of a resource to learn its length. A task cannot exist before its length is known, so its readers
+ * wait until the last byte has arrived here.
+ *
+ * @throws what the origin throws; `disk-full`
+ */
+export async function spoolContent(origin: Origin, request: OriginRequest, directory: string): Promise<SpooledContent> {
+  const path = join(directory, `pantala-spool-${randomUUID()}`);
+  const file = await open(path, 'wx+', 0o600);
+  try {
+    await unlink(path);
+    await using body = await origin.fetch(request);
+    let contentLength = 0;
+    for await (const chunk of body.chunks) {
+      await file.write(chunk, 0, chunk.length, contentLength);
+      contentLength += chunk.length;
+    }
+    const { headers } = body;
+    return {
+      contentLength,
+      headers,
+      read: (range) => readRange(file, range),
+      [Symbol.asyncDispose]: () => file.close(),
+    };
+  } catch (error) {
+    await file.close();
+    throw PantalaError.from(error);
+  }
+}
+
+async function readRange(file: FileHandle, range: ByteRange): Promise<Buffer> {
+  const data = Buffer.allocUnsafe(lengthOf(range));
+  let filled = 0;
+  while (filled < data.length) {
+    const length = Math.min(READ_LENGTH, data.length - filled);
+    const { bytesRead } = await file.read(data, filled, length, range.start + filled);
+    if (bytesRead === 0) throw new PantalaError('data-loss', 'the spooled content is shorter than it was');
+    filled += bytesRead;
+  }
+  return data;
+}

@@ -1,0 +1,259 @@
+import { type BlockRun, type Logger, monotonicNow, PantalaError } from '@pantala/base';
+import type { StoredTask } from '@pantala/store';
+import type { DownloadRequest } from './contract.ts';
+import type { Intake } from './intake.ts';
+import { Pace } from './parents/pace.ts';
+import type { Parent, ParentNews } from './parents/parent.ts';
+import type { ParentHosts } from './parents/parent-hosts.ts';
+import type { Candidate } from './schedulers/session.ts';
+import { Deal } from './selection/holdings.ts';
+import { type BlockRequest, REQUEST_BLOCKS, type Selection } from './selection/selection.ts';
+import { withinPieces } from './selection/units.ts';
+
+export interface ParentSetDependencies {
+  readonly task: StoredTask;
+  readonly selection: Selection;
+  readonly intake: Intake;
+  readonly hosts: ParentHosts;
+  readonly logger: Logger;
+  /** The request with the newest credentials. */
+  request(): DownloadRequest;
+  /** Whether everything is wanted. */
+  bulk(): boolean;
+  /** There may be something new to ask for. */
+  changed(): void;
+  /** A parent is out: it failed, or (with `bad`) gave wrong bytes. */
+  lost(candidate: Candidate, error: PantalaError, bad: boolean): void;
+  /** The store cannot take more. */
+  storeFailed(error: PantalaError): void;
+}
+
+interface Member {
+  readonly candidate: Candidate;
+  readonly pace: Pace;
+  readonly stop: AbortController;
+  parent: Parent | undefined;
+  /** Milliseconds (monotonic) of the last bytes or news. */
+  lastSign: number;
+  requests: number;
+}
+
+/** When a block was last heard of, and how soon its parent usually answers. Milliseconds. */
+export interface Sign {
+  readonly at: number;
+  readonly usualAnswer: number;
+}
+
+/** The parents of one task: opened as the scheduler offers them, asked for blocks, left out when they fail. */
+export class ParentSet implements AsyncDisposable {
+  readonly #deps: ParentSetDependencies;
+  readonly #members = new Map<string, Member>();
+  /** Blocks asked for, with whom. */
+  readonly #asked = new Map<Member, Set<BlockRun>>();
+  readonly #working = new Set<Promise<void>>();
+  /** Parents that gave wrong bytes: never again for this task. */
+  readonly #banned = new Set<string>();
+
+  constructor(deps: ParentSetDependencies) {
+    this.#deps = deps;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  /** Ids of all parents, open or being opened. */
+  get ids(): string[] {
+    return [...this.#members.keys()];
+  }
+
+  /** Takes the complete set of parents: opens new ones, lets go of those that are not in it. */
+  offer(candidates: readonly Candidate[]): void {
+    const { hosts } = this.#deps;
+    const usable = candidates.filter(({ peerId, address }) => !this.#banned.has(peerId) && hosts.isUsable(address));
+    const wanted = new Set(usable.map(({ peerId }) => peerId));
+    for (const [id, member] of this.#members) if (!wanted.has(id)) this.#remove(id, member);
+    for (const candidate of usable) if (!this.#members.has(candidate.peerId)) this.#add(candidate);
+    this.#deps.changed();
+  }
+
+  /** Starts a request that the selection chose. */
+  ask(request: BlockRequest): void {
+    const { selection } = this.#deps;
+    const member = this.#members.get(request.parent);
+    if (member?.parent === undefined) {
+      selection.ended(request.id);
+      return;
+    }
+    this.#run(this.#fetch(member, member.parent, request.run, false, () => selection.ended(request.id)));
+  }
+
+  /** Has a seed fetch blocks from the origin that nobody holds. False when no seed can. */
+  fetchMissing(run: BlockRun): boolean {
+    const { selection, task } = this.#deps;
+    const seeds = [...this.#members.values()].filter(({ parent }) => parent?.fetchesMissing === true);
+    const member = seeds.sort((a, b) => a.requests - b.requests)[0];
+    const { parent } = member ?? {};
+    if (member === undefined || parent === undefined) return false;
+    for (const part of withinPieces(task.geometry, run, REQUEST_BLOCKS)) {
+      selection.take(part);
+      this.#run(this.#fetch(member, parent, part, true, () => selection.release(part)));
+    }
+    return true;
+  }
+
+  /** Whether a seed that fetches for others is here or about to be. */
+  get hasSeed(): boolean {
+    return [...this.#members.values()].some(({ candidate, parent }) => parent?.fetchesMissing ?? candidate.seed);
+  }
+
+  /** What was last heard of whoever was asked for a block, or of anybody when nobody was. */
+  signAbout(block: number): Sign {
+    let at = Number.NEGATIVE_INFINITY;
+    let usualAnswer = 0;
+    let asked = false;
+    for (const [member, runs] of this.#asked) {
+      for (const run of runs) {
+        if (block < run.first || block >= run.first + run.count) continue;
+        asked = true;
+        at = Math.max(at, member.lastSign);
+        usualAnswer = Math.max(usualAnswer, member.pace.usualAnswer);
+      }
+    }
+    if (asked) return { at, usualAnswer };
+    for (const member of this.#members.values()) at = Math.max(at, member.lastSign);
+    return { at, usualAnswer };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const [id, member] of this.#members) this.#remove(id, member);
+    while (this.#working.size > 0) await Promise.all(this.#working);
+  }
+
+  #add(candidate: Candidate): void {
+    const { hosts, task, logger } = this.#deps;
+    const member: Member = {
+      candidate,
+      pace: new Pace(),
+      stop: new AbortController(),
+      parent: undefined,
+      lastSign: monotonicNow(),
+      requests: 0,
+    };
+    this.#members.set(candidate.peerId, member);
+    const listener = {
+      news: (news: ParentNews) => this.#news(member, news),
+      gone: (error: PantalaError) => this.#failed(member, error),
+    };
+    const open = { task, bulk: this.#deps.bulk(), request: () => this.#deps.request(), listener };
+    this.#run(
+      hosts.open(candidate, open, member.stop.signal).then(
+        async (parent) => {
+          if (this.#members.get(candidate.peerId) !== member) {
+            await parent[Symbol.asyncDispose]();
+            return;
+          }
+          member.parent = parent;
+          const traits = { seed: candidate.seed, wholePieces: parent.wholePieces };
+          this.#deps.selection.addParent(candidate.peerId, traits);
+          logger.debug('parent', { parent: candidate.hostId, seed: candidate.seed, upstream: parent.wholePieces });
+          this.#deps.changed();
+        },
+        (error: unknown) => this.#failed(member, PantalaError.from(error)),
+      ),
+    );
+  }
+
+  #news(member: Member, news: ParentNews): void {
+    const { selection } = this.#deps;
+    const id = member.candidate.peerId;
+    member.lastSign = monotonicNow();
+    for (const run of news.held) selection.parentHolds(id, run);
+    for (const run of news.assigned) selection.parentDeals(id, run, Deal.assigned);
+    for (const run of news.deferred) selection.parentDeals(id, run, Deal.deferred);
+    if (news.held.length + news.assigned.length + news.deferred.length > 0) this.#deps.changed();
+  }
+
+  async #fetch(
+    member: Member,
+    parent: Parent,
+    run: BlockRun,
+    fetchMissing: boolean,
+    ended: () => void,
+  ): Promise<void> {
+    const { intake, selection, task } = this.#deps;
+    const { candidate, pace } = member;
+    const id = candidate.peerId;
+    const askedAt = monotonicNow();
+    let answered = false;
+    const asked = this.#asked.get(member) ?? new Set();
+    this.#asked.set(member, asked);
+    asked.add(run);
+    member.requests++;
+    if (member.requests === 1) member.lastSign = askedAt;
+    try {
+      await parent.fetch({
+        run,
+        fetchMissing,
+        wantDigests: intake.verification.needsList(run),
+        signal: member.stop.signal,
+        onDigests: (digests) => {
+          intake.digestList(task.geometry.pieceOfBlock(run.first), digests);
+        },
+        onBlocks: async (part, data) => {
+          const now = monotonicNow();
+          member.lastSign = now;
+          if (!answered) {
+            answered = true;
+            pace.answered(now - askedAt);
+          }
+          if (pace.received(data.length, now)) selection.setBudget(id, pace.budget);
+          await intake.fromParent(id, part, data);
+        },
+      });
+      this.#deps.hosts.worked(candidate.address);
+    } catch (error) {
+      this.#failed(member, PantalaError.from(error));
+    } finally {
+      asked.delete(run);
+      if (asked.size === 0) this.#asked.delete(member);
+      member.requests--;
+      if (member.requests === 0) pace.idle();
+      ended();
+      for (const waiting of intake.waiting()) selection.take(waiting);
+      this.#deps.changed();
+    }
+  }
+
+  #failed(member: Member, error: PantalaError): void {
+    const { candidate } = member;
+    if (this.#members.get(candidate.peerId) !== member) return;
+    if (error.code === 'disk-full') {
+      this.#deps.storeFailed(error);
+      return;
+    }
+    const bad = error.code === 'data-loss';
+    if (bad) this.#banned.add(candidate.peerId);
+    if (bad || error.code === 'unavailable' || error.code === 'deadline-exceeded') {
+      this.#deps.hosts.failed(candidate.address);
+    }
+    this.#remove(candidate.peerId, member);
+    this.#deps.lost(candidate, error, bad);
+  }
+
+  #remove(id: string, member: Member): void {
+    this.#members.delete(id);
+    this.#deps.selection.removeParent(id);
+    member.stop.abort(new PantalaError('cancelled', 'the parent is not needed any more'));
+    if (member.parent !== undefined) this.#run(member.parent[Symbol.asyncDispose]());
+  }
+
+  #run(work: PromiseLike<void>): void {
+    const settled = Promise.resolve(work)
+      .catch((error: unknown) => {
+        this.#deps.logger.debug('a parent failed late', { reason: String(error) });
+      })
+      .finally(() => this.#working.delete(settled));
+    this.#working.add(settled);
+  }
+}

@@ -1,0 +1,224 @@
+import {
+  createClient,
+  durationFromMs,
+  formatRpcAddress,
+  MessageQueue,
+  pantalaV1,
+  type Received,
+  RpcError,
+  type Sent,
+  schedulerV2,
+} from '@pantala/api';
+import { Backoff, Deferred, type Logger, PantalaError, sleep } from '@pantala/base';
+import type { ServerAddress, SwarmOptions } from '../options.ts';
+import { hostMessage } from './host-message.ts';
+
+/** What one task's download hears of digests. */
+export interface DigestListener {
+  digestNews(news: Received<typeof pantalaV1.DigestNewsSchema>): void;
+  digestsVoid(): void;
+}
+
+export interface LinkDependencies {
+  readonly options: SwarmOptions;
+  readonly logger: Logger;
+  /** What this host holds now, in the order in which it is told. */
+  heldTasks(): Iterable<Sent<typeof pantalaV1.HeldTaskSchema>>;
+  /** The link came up or went down. */
+  changed(): void;
+}
+
+type ConverseRequest = Sent<typeof pantalaV1.ConverseRequestSchema>['request'];
+
+/** Tasks in one message of held tasks: below a megabyte even with a piece digest or two each. */
+const TASKS_PER_MESSAGE = 500;
+/** Piece digests in one message of held tasks, 40 bytes each. */
+const PIECES_PER_MESSAGE = 10_000;
+/** Milliseconds that a scheduler may take to answer AnnounceHost. */
+const ANNOUNCE_TIMEOUT = 3000;
+/** Milliseconds that an orderly stop waits for DeleteHost. */
+const LEAVE_TIMEOUT = 1000;
+/** Milliseconds between attempts to reach a scheduler that is down, at first and at most. */
+const FIRST_PAUSE = 200;
+const LONGEST_PAUSE = 10_000;
+
+/** This process's relation to one scheduler: announced, and in conversation where the scheduler can. */
+export class SchedulerLink implements AsyncDisposable {
+  readonly address: ServerAddress;
+  readonly name: string;
+  readonly client;
+  readonly #talk;
+  readonly #deps: LinkDependencies;
+  readonly #stop = new AbortController();
+  readonly #settled = new Deferred();
+  readonly #listeners = new Map<string, Set<DigestListener>>();
+  readonly #running: Promise<void>;
+  #queue: MessageQueue<Sent<typeof pantalaV1.ConverseRequestSchema>> | undefined;
+  #up = false;
+  #pantala = false;
+
+  constructor(address: ServerAddress, deps: LinkDependencies) {
+    this.address = address;
+    this.name = formatRpcAddress(address);
+    this.#deps = deps;
+    this.client = createClient(schedulerV2.Scheduler, address, { deadline: ANNOUNCE_TIMEOUT });
+    this.#talk = createClient(pantalaV1.Scheduler, address);
+    this.#running = this.#run();
+  }
+
+  /** It answered the last time it was asked. */
+  get up(): boolean {
+    return this.#up;
+  }
+
+  /** It hands out digests. */
+  get pantala(): boolean {
+    return this.#pantala;
+  }
+
+  /** Settles once the first attempt to reach it has ended, either way. */
+  get settled(): Promise<void> {
+    return this.#settled.promise;
+  }
+
+  /** Sends something if the conversation is open; what is lost otherwise is told again after the next connect. */
+  send(request: NonNullable<ConverseRequest>): void {
+    this.#queue?.push({ hostId: this.#deps.options.hostId, request });
+  }
+
+  watchDigests(taskId: string, listener: DigestListener): Disposable {
+    const listeners = this.#listeners.get(taskId) ?? new Set();
+    this.#listeners.set(taskId, listeners);
+    listeners.add(listener);
+    this.send({ case: 'watchDigests', value: { taskId } });
+    return {
+      [Symbol.dispose]: () => {
+        listeners.delete(listener);
+        if (listeners.size > 0 || this.#listeners.get(taskId) !== listeners) return;
+        this.#listeners.delete(taskId);
+        this.send({ case: 'unwatchDigests', value: { taskId } });
+      },
+    };
+  }
+
+  /** Tells what is held of tasks that changed without a download, or are gone (0 blocks). */
+  tellHeld(tasks: readonly Sent<typeof pantalaV1.HeldTaskSchema>[]): void {
+    this.send({ case: 'heldTasks', value: { tasks: [...tasks], completeList: false } });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const wasUp = this.#up;
+    this.#stop.abort(new PantalaError('cancelled', 'the swarm has stopped'));
+    await this.#running;
+    if (wasUp) {
+      await this.client
+        .deleteHost({ hostId: this.#deps.options.hostId }, { deadline: LEAVE_TIMEOUT })
+        .catch(() => undefined);
+    }
+    this.client[Symbol.dispose]();
+    this.#talk[Symbol.dispose]();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const pauses = new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE });
+    while (!signal.aborted) {
+      try {
+        await this.#announce(signal);
+        pauses.reset();
+        await this.#converse(signal);
+      } catch (thrown) {
+        if (signal.aborted) break;
+        const error = PantalaError.from(thrown);
+        if (pauses.attempts === 0) {
+          this.#deps.logger.warn('scheduler is out of reach', { scheduler: this.name, reason: error.message });
+        }
+      }
+      this.#setUp(false);
+      this.#settled.resolve();
+      await sleep(pauses.next(), signal).catch(() => undefined);
+    }
+    this.#setUp(false);
+    this.#settled.resolve();
+  }
+
+  async #announce(signal: AbortSignal): Promise<void> {
+    const { options } = this.#deps;
+    await this.client.announceHost(
+      { host: hostMessage(options), interval: durationFromMs(options.announceInterval) },
+      { signal },
+    );
+  }
+
+  /** Talks until the stream ends. A scheduler of upstream's is announced to at each interval instead. */
+  async #converse(signal: AbortSignal): Promise<void> {
+    const queue = new MessageQueue<Sent<typeof pantalaV1.ConverseRequestSchema>>();
+    this.#queue = queue;
+    const { options } = this.#deps;
+    queue.push({ hostId: options.hostId });
+    for (const taskId of this.#listeners.keys()) this.send({ case: 'watchDigests', value: { taskId } });
+    const again = setInterval(() => {
+      this.#announce(signal).catch(() => undefined);
+    }, options.announceInterval);
+    try {
+      for await (const { response } of this.#talk.converse(queue, { signal })) {
+        // The first message says that the conversation stands.
+        if (!this.#pantala) {
+          this.#pantala = true;
+          this.#setUp(true);
+          this.#settled.resolve();
+        }
+        this.#received(response);
+      }
+      throw new PantalaError('unavailable', `${this.name} ended the conversation`);
+    } catch (thrown) {
+      if (!(thrown instanceof RpcError) || thrown.code !== 'unimplemented') throw thrown;
+      await this.#announceOnly(signal);
+    } finally {
+      clearInterval(again);
+      queue.end();
+      this.#queue = undefined;
+      this.#pantala = false;
+    }
+  }
+
+  async #announceOnly(signal: AbortSignal): Promise<void> {
+    this.#setUp(true);
+    this.#settled.resolve();
+    while (!signal.aborted) {
+      await sleep(this.#deps.options.announceInterval, signal);
+      await this.#announce(signal);
+    }
+  }
+
+  #received(response: Received<typeof pantalaV1.ConverseResponseSchema>['response']): void {
+    if (response.case === 'digestNews') {
+      for (const listener of this.#listeners.get(response.value.taskId) ?? []) listener.digestNews(response.value);
+    } else if (response.case === 'digestsVoid') {
+      for (const listener of this.#listeners.get(response.value.taskId) ?? []) listener.digestsVoid();
+    } else if (response.case === 'heldTasksWanted') {
+      this.#tellEverything();
+    }
+  }
+
+  #tellEverything(): void {
+    let tasks: Sent<typeof pantalaV1.HeldTaskSchema>[] = [];
+    let pieces = 0;
+    for (const task of this.#deps.heldTasks()) {
+      tasks.push(task);
+      pieces += task.pieces?.length ?? 0;
+      if (tasks.length < TASKS_PER_MESSAGE && pieces < PIECES_PER_MESSAGE) continue;
+      this.send({ case: 'heldTasks', value: { tasks, completeList: false } });
+      tasks = [];
+      pieces = 0;
+    }
+    this.send({ case: 'heldTasks', value: { tasks, completeList: true } });
+  }
+
+  #setUp(up: boolean): void {
+    if (this.#up === up) return;
+    this.#up = up;
+    this.#deps.logger.debug(up ? 'scheduler is up' : 'scheduler is down', { scheduler: this.name });
+    this.#deps.changed();
+  }
+}

@@ -1,0 +1,80 @@
+import { HashRing, type Logger, PantalaError } from '@pantala/base';
+import type { pantalaV1, Sent } from '@pantala/api';
+import type { ServerAddress, SwarmOptions } from '../options.ts';
+import { SchedulerLink } from './link.ts';
+
+/** Characters of a task's id that decide which scheduler it belongs to (upstream's rule). */
+const KEY_LENGTH = 5;
+/** Milliseconds that a download waits for the first word from schedulers when the process has just started. */
+const FIRST_WORD_TIMEOUT = 500;
+
+export interface SchedulersDependencies {
+  readonly options: SwarmOptions;
+  readonly logger: Logger;
+  heldTasks(): Iterable<Sent<typeof pantalaV1.HeldTaskSchema>>;
+  /** A scheduler came up or went down. */
+  changed(): void;
+}
+
+/** All schedulers of the cluster: this process is announced to each, and each task belongs to one that is up. */
+export class Schedulers implements AsyncDisposable {
+  readonly #deps: SchedulersDependencies;
+  readonly #links = new Map<string, SchedulerLink>();
+
+  constructor(deps: SchedulersDependencies) {
+    this.#deps = deps;
+    this.set(deps.options.schedulers);
+  }
+
+  get configured(): boolean {
+    return this.#links.size > 0;
+  }
+
+  /** Replaces the list of schedulers. */
+  set(addresses: readonly ServerAddress[]): void {
+    const wanted = new Map(addresses.map((address) => [`${address.host}:${address.port}`, address]));
+    for (const [name, link] of this.#links) {
+      if (wanted.has(name)) continue;
+      this.#links.delete(name);
+      link[Symbol.asyncDispose]().catch((error: unknown) => {
+        this.#deps.logger.debug('leaving a scheduler failed', { scheduler: name, reason: String(error) });
+      });
+    }
+    for (const [name, address] of wanted) {
+      if (!this.#links.has(name)) this.#links.set(name, new SchedulerLink(address, this.#deps));
+    }
+  }
+
+  /** The scheduler of a task, among those that are up; undefined when none is. */
+  linkOf(taskId: string): SchedulerLink | undefined {
+    const up = [...this.#links].filter(([, link]) => link.up).map(([name]) => name);
+    const name = new HashRing(up).pick(taskId.slice(0, KEY_LENGTH));
+    return name === undefined ? undefined : this.#links.get(name);
+  }
+
+  /** Waits until a scheduler has answered or all have failed, but not for long. */
+  async firstWord(): Promise<void> {
+    if (this.#links.size === 0 || [...this.#links.values()].some((link) => link.up)) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, FIRST_WORD_TIMEOUT);
+    });
+    const settled = [...this.#links.values()].map(async (link) => {
+      await link.settled;
+      if (!link.up) throw new PantalaError('unavailable', `${link.name} is out of reach`);
+    });
+    await Promise.race([Promise.any(settled).catch(() => undefined), late]);
+    clearTimeout(timer);
+  }
+
+  /** Tells every scheduler what is held of some tasks now. */
+  tellHeld(tasks: readonly Sent<typeof pantalaV1.HeldTaskSchema>[]): void {
+    for (const link of this.#links.values()) link.tellHeld(tasks);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const links = [...this.#links.values()];
+    this.#links.clear();
+    await Promise.all(links.map((link) => link[Symbol.asyncDispose]()));
+  }
+}

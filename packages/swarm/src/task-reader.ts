@@ -1,0 +1,78 @@
+import { type ByteRange, intersect, lengthOf, PantalaError } from '@pantala/base';
+import type { StoredTask } from '@pantala/store';
+import type { Conductor } from './conductor.ts';
+import type { DownloadRequest, OpenTask, TrafficCount } from './contract.ts';
+import type { Environment } from './environment.ts';
+import { ReaderTraffic, Traffic } from './traffic.ts';
+
+/** One surface's view of a task: what is held is read at once, the rest through the task's download. */
+export class TaskReader implements OpenTask {
+  readonly task: StoredTask;
+  readonly hit: boolean;
+  readonly #request: DownloadRequest;
+  readonly #env: Environment;
+  readonly #traffic: ReaderTraffic;
+  /** The task's running download, or a new one. */
+  readonly #conductor: () => Conductor;
+
+  constructor(
+    task: StoredTask,
+    request: DownloadRequest,
+    hit: boolean,
+    env: Environment,
+    conductor: () => Conductor,
+    running: Conductor | undefined,
+  ) {
+    this.task = task;
+    this.hit = hit;
+    this.#request = request;
+    this.#env = env;
+    this.#conductor = conductor;
+    this.#traffic = new ReaderTraffic(running?.traffic ?? new Traffic());
+  }
+
+  get responseHeaders(): Readonly<Record<string, string>> {
+    return this.task.description.responseHeaders;
+  }
+
+  get traffic(): TrafficCount {
+    return this.#traffic;
+  }
+
+  async *extents(range: ByteRange, { signal }: { readonly signal: AbortSignal }): AsyncGenerator<ByteRange> {
+    const { contentLength } = this.task.geometry;
+    if (range.start < 0 || range.end > contentLength || range.start > range.end) {
+      throw new PantalaError('out-of-range', `bytes ${range.start}-${range.end} of ${contentLength}`);
+    }
+    if (range.start === range.end) return;
+    const held = this.#heldBytes(range);
+    this.#traffic.localBytes += held;
+    if (held > 0) this.#env.metrics.traffic.add(held, { type: 'LOCAL_PEER' });
+    if (held === lengthOf(range)) yield range;
+    else yield* this.#conductor().extents(range, signal);
+  }
+
+  async *direct(range: ByteRange, { signal }: { readonly signal: AbortSignal }): AsyncGenerator<Buffer> {
+    if (range.start === range.end) return;
+    const { url, requestHeaders } = this.#request;
+    await using body = await this.#env.origin.fetch({ url, headers: requestHeaders, range, signal });
+    for await (const chunk of body.chunks) {
+      this.#env.metrics.traffic.add(chunk.length, { type: 'BACK_TO_SOURCE' });
+      yield chunk;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Readers hold nothing of their own: a download ends when its last reader has been silent for a while.
+  }
+
+  #heldBytes(range: ByteRange): number {
+    const { geometry, blocks } = this.task;
+    let held = 0;
+    for (const run of blocks.runs(true, geometry.blocksOf(range))) {
+      const part = intersect(range, geometry.runRange(run));
+      if (part !== undefined) held += lengthOf(part);
+    }
+    return held;
+  }
+}
