@@ -199,7 +199,7 @@ function canSupply(peer: Peer): boolean {
     case 'Pending':
     case 'ReceivedNormal':
       // A Pantala host tells its children what it has: a part of it, or what it is about to fetch.
-      return peer.granted || (host.pantala && (host.seed || peer.finishedPieces > 0));
+      return peer.granted || (host.pantala && (host.seed || peer.streaming || peer.finishedPieces > 0));
     case 'ReceivedEmpty':
     case 'Failed':
     case 'Leave':

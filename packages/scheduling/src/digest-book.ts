@@ -157,7 +157,7 @@ export class DigestBook {
     for (const table of this.#blocks.values()) collectGivers(table, guilty);
     this.#pieces.status.fill(NONE);
     this.#blocks.clear();
-    for (const piece of [...this.#rivals.keys()]) this.#installRival(piece, guilty);
+    for (const piece of Array.from(this.#rivals.keys())) this.#installRival(piece, guilty);
     return [...guilty].map((giver) => (this.#givers[giver] as Giver).hostId);
   }
 
@@ -344,7 +344,7 @@ export class DigestBook {
       if (this.#clear(table, liar)) change.rebuilt = true;
       if (table.status.every((status) => status === NONE)) this.#blocks.delete(piece);
     }
-    for (const piece of [...this.#rivals.keys()]) this.#installRival(piece, new Set([liar]));
+    for (const piece of Array.from(this.#rivals.keys())) this.#installRival(piece, new Set([liar]));
   }
 
   #clear(table: DigestTable, giver: number): boolean {

@@ -55,7 +55,7 @@ export class Graph {
   }
 
   dropParents(child: Peer): void {
-    for (const parent of [...child.parents]) this.unlink(child, parent);
+    for (const parent of Array.from(child.parents)) this.unlink(child, parent);
   }
 
   /** Returns the children that lost their parent. */

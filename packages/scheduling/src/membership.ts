@@ -131,6 +131,12 @@ export class Membership {
     if (trigger !== undefined) {
       trigger.running = Math.max(0, trigger.running - 1);
       if (error === undefined && seed !== undefined) return;
+      if (trigger.running > 0) {
+        // Another request runs there still; what this one was for may be asked for again.
+        trigger.whole = false;
+        trigger.ranges.length = 0;
+        return;
+      }
       task.trigger = undefined;
     }
     if (error === undefined) return;

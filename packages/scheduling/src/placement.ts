@@ -60,9 +60,10 @@ export class Placement {
       // Whoever was told to fetch has been silent for too long, or is gone.
       for (const silent of peer.task.granted) silent.granted = false;
       peer.task.granted.clear();
+      if (peer.disableBackToSource || cluster.settings.backToSourceCount === 0) return false;
+      // Others may have parts of it.
       if (peer.pantala) this.#joinMesh(peer);
-      if (this.grant(peer, 'nobody has the task and no seed fetches it')) return true;
-      if (!peer.pantala) return false;
+      return this.grant(peer, 'nobody has the task and no seed fetches it');
     }
     return peer.pantala ? this.#joinMesh(peer) : this.#joinTree(peer);
   }
@@ -84,7 +85,7 @@ export class Placement {
   /** Drops parents that are of no use any more and fills the free places. */
   #fillMesh(peer: Peer): void {
     const { graph, settings } = this.#cluster;
-    for (const parent of [...peer.parents]) {
+    for (const parent of Array.from(peer.parents)) {
       if (!isUsable(this.#cluster, peer, parent)) graph.unlink(peer, parent);
     }
     const hosts = new Set([...peer.parents].map((parent) => parent.host));
@@ -188,7 +189,7 @@ export class Placement {
     if (!this.#cluster.hasSource(task)) this.#restoreSource(task);
     let misses = 0;
     let tries = 0;
-    for (const peer of [...task.waiting.values().take(WAKE_LIMIT)]) {
+    for (const peer of task.waiting.values().take(WAKE_LIMIT).toArray()) {
       if (misses >= WAKE_MISS_LIMIT) return;
       if (peer.waitingSince === undefined) continue;
       tries++;
@@ -228,7 +229,10 @@ export class Placement {
     }
     if (now < cluster.flushAt) return;
     cluster.flushAt = Number.POSITIVE_INFINITY;
-    for (const peer of [...cluster.dirty.values().take(4 * WAKE_LIMIT)]) {
+    for (const peer of cluster.dirty
+      .values()
+      .take(4 * WAKE_LIMIT)
+      .toArray()) {
       cluster.dirty.delete(peer);
       if (peer.active && peer.waitingSince === undefined) this.#refresh(peer);
     }
