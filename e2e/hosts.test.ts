@@ -1,0 +1,44 @@
+import { createClient, schedulerV2 } from '@pantala/api';
+import { until } from '@pantala/testkit';
+import { afterEach, expect, test } from 'vitest';
+import { MIB, Stage } from './lib/stage.ts';
+
+let stage: Stage;
+afterEach(async () => stage[Symbol.asyncDispose]());
+
+async function hosts(): Promise<number> {
+  using client = createClient(schedulerV2.Scheduler, { host: stage.swarm.scheduler.place.address, port: 8002 });
+  const { hosts: known } = await client.listHosts({});
+  return known.length;
+}
+
+test('an orderly stop takes a host off the list', async () => {
+  stage = await Stage.start();
+  await until(async () => (await hosts()) === 3, { what: 'three hosts are known' });
+  await stage.swarm.peer.stop();
+  await until(async () => (await hosts()) === 2, { what: 'two hosts are known' });
+});
+
+test('a killed host goes after its time', async () => {
+  stage = await Stage.start({
+    settings: {
+      scheduler: { scheduler: { gc: { hostGCInterval: '1s', hostTTL: '3s' } } },
+      peer: { scheduler: { announceInterval: '1s' } },
+    },
+  });
+  await until(async () => (await hosts()) === 3, { what: 'three hosts are known' });
+  await stage.swarm.peer.kill();
+  await until(async () => (await hosts()) === 2, { what: 'two hosts are known' });
+});
+
+test('through a manager: peers find the scheduler, and a dead one is taken off the list', async () => {
+  stage = await Stage.start({ manager: true });
+  const { url, content, path } = stage.serve(12 * MIB);
+  for (const peer of stage.swarm.peers) {
+    expect((await stage.fetch(peer, url)).sha256).toBe(content.sha256);
+  }
+  expect(stage.origin.count(path).bytes).toBe(content.length);
+  await stage.swarm.scheduler.kill();
+  const later = stage.serve(5 * MIB);
+  expect((await stage.fetch(stage.swarm.peer, later.url)).sha256).toBe(later.content.sha256);
+});

@@ -1,0 +1,117 @@
+import type { Oddities } from '@pantala/testkit';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { MIB, Stage } from './lib/stage.ts';
+
+let stage: Stage;
+beforeAll(async () => {
+  stage = await Stage.start();
+});
+afterAll(async () => stage[Symbol.asyncDispose]());
+
+/** Origins that are odd but honest: whoever asks gets the right bytes, and the origin gave them once. */
+const HONEST: readonly { readonly name: string; readonly oddities: Oddities; readonly copies?: number }[] = [
+  { name: 'no ranges', oddities: { noRanges: true } },
+  { name: 'offers ranges and ignores them', oddities: { ignoresRange: true }, copies: 2 },
+  { name: 'chunked without a length', oddities: { chunked: true }, copies: 2 },
+  { name: 'HTTP/1.0 without a length', oddities: { http10: true }, copies: 2 },
+  { name: 'redirects with 307', oddities: { redirectFor: 60_000 } },
+  { name: 'refuses HEAD', oddities: { noHead: true } },
+  { name: 'answers 503 first', oddities: { status: 503, times: 1 }, copies: 2 },
+  { name: 'breaks off a body first', oddities: { truncateAfter: 3 * MIB, times: 1 }, copies: 2 },
+  { name: 'tells too great a length first', oddities: { lengthError: 1000, truncateAfter: MIB, times: 1 }, copies: 2 },
+  { name: 'refuses ranges first', oddities: { unsatisfiable: true, times: 1 }, copies: 2 },
+];
+
+describe.each(HONEST)('an origin that $name', ({ oddities, copies = 1 }) => {
+  test('gives the right bytes to every peer', async () => {
+    const { url, content, path } = stage.serveBlob(9 * MIB + 12_345, oddities);
+    const answers = await Promise.all(stage.swarm.peers.map((peer) => stage.fetch(peer, url)));
+    for (const answer of answers) {
+      // A first failure may reach those who asked first, as it would without us; wrong bytes may not.
+      if (oddities.times === undefined) expect(answer.status).toBe(200);
+      if (answer.status === 200 && answer.whole) expect(answer.sha256).toBe(content.sha256);
+    }
+    for (const peer of stage.swarm.peers) {
+      const again = await stage.fetch(peer, url);
+      expect(again).toMatchObject({ status: 200, whole: true, sha256: content.sha256 });
+    }
+    expect(stage.origin.count(path).bytes).toBeLessThanOrEqual(copies * content.length * 1.02);
+  });
+
+  test('gives the right bytes of a range', async () => {
+    const { url, content } = stage.serveBlob(9 * MIB, oddities);
+    const headers = { range: 'bytes=5000000-5099999' };
+    const first = await stage.fetch(stage.swarm.peer, url, { headers });
+    const answer = first.status === 206 ? first : await stage.fetch(stage.swarm.peer, url, { headers });
+    expect(answer).toMatchObject({ status: 206, sha256: content.sha256Of(5_000_000, 5_100_000) });
+  });
+});
+
+/** Origins that lie: an error or an aborted body, never wrong bytes that look right, never a hang. */
+const LIARS: readonly { readonly name: string; readonly oddities: Oddities }[] = [
+  { name: 'always breaks off', oddities: { truncateAfter: 2 * MIB } },
+  { name: 'tells wrong offsets', oddities: { offsetError: 100 } },
+  { name: 'tells too small a length', oddities: { lengthError: -1000 } },
+  { name: 'tells too great a length', oddities: { lengthError: 1000 } },
+  { name: 'encodes the content', oddities: { gzip: true } },
+];
+
+describe.each(LIARS)('an origin that $name', ({ oddities }) => {
+  test('never makes wrong bytes look right', async () => {
+    const { url, content } = stage.serveBlob(9 * MIB, oddities);
+    for (const peer of stage.swarm.peers) {
+      const answer = await stage.fetch(peer, url);
+      if (answer.status === 200 && answer.whole && answer.headers['content-encoding'] === undefined) {
+        expect(answer.sha256).toBe(content.sha256);
+      }
+      const ranged = await stage.fetch(peer, url, { headers: { range: 'bytes=4000000-4099999' } });
+      if (ranged.status === 206 && ranged.whole) expect(ranged.sha256).toBe(content.sha256Of(4_000_000, 4_100_000));
+    }
+  });
+});
+
+test('a redirect that has expired is asked for anew', async () => {
+  const { url, content } = stage.serve(6 * MIB, { redirectFor: 300 });
+  const { peer } = stage.swarm;
+  const part = (start: number) => stage.fetch(peer, url, { headers: { range: `bytes=${start}-${start + 999}` } });
+  expect((await part(0)).sha256).toBe(content.sha256Of(0, 1000));
+  const late = Date.now() + 400;
+  while (Date.now() < late) await part(0);
+  expect(await part(5_000_000)).toMatchObject({ status: 206, sha256: content.sha256Of(5_000_000, 5_001_000) });
+});
+
+test('the target of a redirect is remembered', async () => {
+  const { url, path } = stage.serve(6 * MIB, { redirectFor: 60_000 });
+  for (let start = 0; start < 5 * MIB; start += MIB) {
+    await stage.fetch(stage.swarm.peer, url, { headers: { range: `bytes=${start}-${start + 999}` } });
+  }
+  // Each range is one request to the target; the redirect itself was asked for far fewer times.
+  expect(stage.origin.count(path).requests).toBeLessThanOrEqual(5 + 4);
+});
+
+test('429 is answered with its status or waited out', async () => {
+  const { url, content } = stage.serve(2 * MIB, { status: 429, times: 1 });
+  const { peer } = stage.swarm;
+  const first = await stage.fetch(peer, url);
+  const answer = first.status === 429 ? await stage.fetch(peer, url) : first;
+  expect(answer).toMatchObject({ status: 200, sha256: content.sha256 });
+});
+
+test('a token that expires in the middle: a new one goes on where the old one ended', async () => {
+  const { url, content } = stage.serve(20 * MIB, { tokenRequests: 3 });
+  const token = async (): Promise<string> => {
+    const answer = await stage.fetch(stage.swarm.peer, `${stage.origin.url}/token`);
+    return `Bearer ${(JSON.parse(answer.beginning.toString()) as { token: string }).token}`;
+  };
+  const { peer } = stage.swarm;
+  let authorization = await token();
+  for (let start = 0; start < content.length; start += 2 * MIB) {
+    const ask = () => stage.fetch(peer, url, { headers: { authorization, range: `bytes=${start}-${start + 99_999}` } });
+    let answer = await ask();
+    if (answer.status === 401) {
+      authorization = await token();
+      answer = await ask();
+    }
+    expect(answer).toMatchObject({ status: 206, sha256: content.sha256Of(start, start + 100_000) });
+  }
+});
