@@ -69,7 +69,18 @@ export class Bitmap implements ReadonlyBitmap {
     if (run.count <= 0) return;
     this.#check(run.first);
     this.#check(run.first + run.count - 1);
-    for (let index = run.first; index < run.first + run.count; index++) this.set(index);
+    const end = run.first + run.count;
+    for (let index = run.first; index < end; ) {
+      const byte = index >> 3;
+      if ((index & 7) === 0 && index + 8 <= end && this.#bytes[byte] === 0) {
+        this.#bytes[byte] = 0xff;
+        this.#count += 8;
+        index += 8;
+      } else {
+        this.set(index);
+        index++;
+      }
+    }
   }
 
   clear(index: number): void {

@@ -315,6 +315,7 @@ export class FileTask implements StoredTask {
     const freed = this.#host.files.discard(this.id);
     this.#host.voided(this, reason);
     this.#listeners?.emit({ kind: 'void' });
+    this.completeIfEmpty();
     await freed;
   }
 
@@ -358,6 +359,8 @@ export class FileTask implements StoredTask {
     this.#host.grew(this.contentLength - this.bytes);
     this.#partial = undefined;
     this.#completedAt = completedAt;
+    // Nobody may ever ask for it, and there are many.
+    this.#geometry = undefined;
   }
 
   recoverSuspect(runs: readonly BlockRun[]): void {
@@ -460,12 +463,10 @@ export class FileTask implements StoredTask {
 
   /** Bytes of those blocks of a run that are on disk in no way yet. */
   #newBytes(partial: Partial, run: BlockRun): number {
-    let bytes = 0;
-    for (let block = run.first; block < run.first + run.count; block++) {
-      const known = partial.blocks.has(block) || partial.provisional?.has(block) || partial.suspect?.has(block);
-      if (!known) bytes += lengthOf(this.geometry.blockRange(block));
-    }
-    return bytes;
+    const others = [partial.provisional, partial.suspect].filter((bitmap) => bitmap !== undefined);
+    let unknown = [...partial.blocks.runs(false, run)];
+    for (const bitmap of others) unknown = unknown.flatMap((part) => [...bitmap.runs(false, part)]);
+    return unknown.reduce((sum, part) => sum + lengthOf(this.geometry.runRange(part)), 0);
   }
 
   #account(partial: Partial, bytes: number): void {
@@ -579,7 +580,8 @@ export class FileTask implements StoredTask {
   }
 
   #open(): OpenFiles {
-    const mode = this.complete ? 'read' : this.bytes > 0 ? 'extend' : 'create';
+    // The bytes of a task without any need no file; it is made when somebody wants a descriptor.
+    const mode = this.bytes === 0 ? 'create' : this.complete ? 'read' : 'extend';
     if (mode === 'create' && !this.#host.journal.settle()) {
       throw new PantalaError('disk-full', 'the journal has no room for what must be known before a new file is made');
     }
