@@ -22,6 +22,15 @@ export function loadPeerConfig(path: string): LoadedPeerConfig {
   return compile(readConfig(path, report), report);
 }
 
+/** The same for a part of a larger file. The report gets what is wrong with it; `config` is to be used if nothing is. */
+export function decodePeerConfig(node: ConfigNode, report: ConfigReport, generation: Generation): PeerConfig {
+  if (generation === 'today') return compileToday(todaySchema.decode(node), readText);
+  const file = olderSchema.decode(node);
+  const place = file.proxy;
+  const proxy = place.file === undefined ? place.inline : olderProxySchema.decode(readConfig(place.file, report));
+  return compileOlder(file, proxy, readText);
+}
+
 /** The same from text, as it stands in a larger file; `name` stands in messages. */
 export function parsePeerConfig(text: string, name: string): LoadedPeerConfig {
   const report = new ConfigReport();
@@ -43,16 +52,9 @@ export function generationOf(node: ConfigNode): Generation {
 }
 
 function compile(node: ConfigNode, report: ConfigReport): LoadedPeerConfig {
-  if (generationOf(node) === 'today') {
-    const file = todaySchema.decode(node);
-    report.throwIfBad();
-    return { config: compileToday(file, readText), warnings: report.warnings };
-  }
-  const file = olderSchema.decode(node);
-  const place = file.proxy;
-  const proxy = place.file === undefined ? place.inline : olderProxySchema.decode(readConfig(place.file, report));
+  const config = decodePeerConfig(node, report, generationOf(node));
   report.throwIfBad();
-  return { config: compileOlder(file, proxy, readText), warnings: report.warnings };
+  return { config, warnings: report.warnings };
 }
 
 function readText(path: string): string {

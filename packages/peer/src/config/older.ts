@@ -271,7 +271,7 @@ export function compileOlder(file: OlderFile, proxy: OlderProxyFile, readText: (
       highPercent: storage.diskGCThresholdPercent,
       lowPercent: Math.max(0, storage.diskGCThresholdPercent - EVICTION_DISTANCE_PERCENT),
     },
-    origin: { headers: {}, maxRetries: 1, redirectTtl: 10 * MINUTE, trust: trustOf(proxy) },
+    origin: { headers: {}, maxRetries: 1, redirectTtl: 10 * MINUTE, trust: trustOf(proxy, readText) },
     proxy: compileProxy(proxy, {
       listen,
       readText,
@@ -345,15 +345,15 @@ function compileProxy(
   };
 }
 
-function trustOf(proxy: OlderProxyFile): PeerConfig['origin']['trust'] {
+function trustOf(proxy: OlderProxyFile, readText: (path: string) => string): PeerConfig['origin']['trust'] {
   const { registryMirror, hijackHTTPS } = proxy;
   const mirrored =
     registryMirror.insecure || registryMirror.certs.length > 0
-      ? [{ hosts: undefined, insecure: registryMirror.insecure, authorities: registryMirror.certs }]
+      ? [{ insecure: registryMirror.insecure, authorities: registryMirror.certs.map(readText) }]
       : [];
   const hijacked = (hijackHTTPS?.hosts ?? [])
     .filter((host) => host.insecure || host.certs.length > 0)
-    .map((host) => ({ hosts: host.regx, insecure: host.insecure, authorities: host.certs }));
+    .map((host) => ({ hosts: host.regx, insecure: host.insecure, authorities: host.certs.map(readText) }));
   return [...hijacked, ...mirrored];
 }
 

@@ -10,11 +10,11 @@ export interface Address {
 
 /** A registry or other origin whose certificate is checked in another way than by the system's authorities. */
 export interface TrustRule {
-  /** Pattern found anywhere in `host[:port]`; undefined: every origin. */
-  readonly hosts: string | undefined;
+  /** Pattern found anywhere in `host[:port]`; left out: every origin. */
+  readonly hosts?: string;
   /** Certificates of these origins are not checked. */
   readonly insecure: boolean;
-  /** PEM files with further authorities. */
+  /** Further authorities in PEM. */
   readonly authorities: readonly string[];
 }
 

@@ -234,13 +234,13 @@ export function compileToday(file: TodayFile, readText: (path: string) => string
       redirectTtl: backend.enableCacheTemporaryRedirect ? backend.cacheTemporaryRedirectTTL : 0,
       trust: [
         ...backend.registries.map((registry) => ({
-          hosts: registry.host === undefined ? undefined : exactly(registry.host),
+          ...(registry.host === undefined ? {} : { hosts: exactly(registry.host) }),
           insecure: registry.insecure,
-          authorities: registry.ca,
+          authorities: registry.ca.map(readText),
         })),
         ...(proxy.registryMirror.cert === undefined
           ? []
-          : [{ hosts: undefined, insecure: false, authorities: [proxy.registryMirror.cert] }]),
+          : [{ insecure: false, authorities: [readText(proxy.registryMirror.cert)] }]),
       ],
     },
     proxy: {

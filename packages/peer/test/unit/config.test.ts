@@ -129,7 +129,7 @@ describe("a peer's file of the older generation", () => {
       manager: { host: '127.0.0.1', port: 65_003 },
       schedulers: [{ host: '127.0.0.1', port: 8002 }],
       store: { directory: '/data', taskTtl: 21_600_000, highPercent: 90, lowPercent: 85 },
-      origin: { trust: [{ hosts: undefined, insecure: true, authorities: [] }] },
+      origin: { trust: [{ insecure: true, authorities: [] }] },
       proxy: {
         listen: { host: '0.0.0.0', port: 65_001 },
         mirror: { upstream: 'https://index.docker.io', upstreamFrom: ['header'], share: 'layers' },

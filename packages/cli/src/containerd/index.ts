@@ -1,0 +1,3 @@
+export { configPathOf } from './config-toml.ts';
+export * from './hosts-toml.ts';
+export * from './mirror.ts';

@@ -1,0 +1,45 @@
+import { ERROR_SURFACES, PantalaError } from '@pantala/base';
+
+/** Options that every command has. */
+export interface CommonOptions {
+  readonly json?: boolean;
+}
+
+/** Prints one JSON object as one line. */
+export function printJson(value: object): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** Something worth knowing that is no result. */
+export function note(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+/** Says on stderr what went wrong; the number is the exit status. */
+export function printError(command: string, thrown: unknown, json: boolean): number {
+  const error = PantalaError.from(thrown);
+  if (json)
+    process.stderr.write(`${JSON.stringify({ error: error.code, message: error.message, ...error.details })}\n`);
+  else process.stderr.write(`pantala ${command}: ${error.message}\n`);
+  // An error that nobody gave a code is a defect of ours.
+  if (error.code === 'internal' && process.env.PANTALA_DEBUG !== undefined) {
+    process.stderr.write(`${error.stack ?? ''}\n`);
+  }
+  return ERROR_SURFACES[error.code].exit;
+}
+
+/** Columns aligned by spaces. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows)
+    for (const [index, cell] of row.entries()) widths[index] = Math.max(widths[index] ?? 0, cell.length);
+  return rows
+    .map((row) =>
+      row.map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0))).join('  '),
+    )
+    .join('\n');
+}
