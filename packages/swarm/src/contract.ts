@@ -71,8 +71,8 @@ export interface TaskNewsEvent {
   readonly deferred: BlockRun[];
 }
 
-/** What surfaces need of the swarm. Disposing it ends every download and takes leave of the schedulers. */
-export interface Downloader extends AsyncDisposable {
+/** What surfaces need of the swarm. */
+export interface Downloader {
   /**
    * Finds or creates the task of a request: length and headers are known when it resolves. `range` (of the
    * request's first reading) lets the scheduler and seed begin with it.
@@ -83,6 +83,10 @@ export interface Downloader extends AsyncDisposable {
     request: DownloadRequest,
     options: { readonly signal: AbortSignal; readonly range?: ByteRange },
   ): Promise<OpenTask>;
+}
+
+/** All of the swarm. Disposing it ends every download and takes leave of the schedulers. */
+export interface Swarm extends Downloader, AsyncDisposable {
   /**
    * Seeds: fetches blocks from the origin on behalf of a child. Resolves when they are held.
    *

@@ -16,15 +16,16 @@ import {
   taskId as taskIdOf,
 } from '@pantala/base';
 import type { StoredTask, TaskDescription, TaskStore } from '@pantala/store';
-import type { Origin, ParentPool } from '@pantala/transfer';
+import { type Origin, ParentPool } from '@pantala/transfer';
 import { Conductor } from './conductor.ts';
-import type { Downloader, DownloadRequest, OpenTask, TaskNewsEvent, TaskWatcher } from './contract.ts';
+import type { DownloadRequest, OpenTask, Swarm, TaskNewsEvent, TaskWatcher } from './contract.ts';
 import type { Environment } from './environment.ts';
 import { heldTask } from './held-tasks.ts';
 import { swarmMetrics } from './metrics.ts';
 import { TaskNewsBoard } from './news/task-news.ts';
 import type { ServerAddress, SwarmOptions, SwarmOptionsGiven } from './options.ts';
 import { spoolContent } from './origin-spool.ts';
+import type { HostFacts } from './schedulers/host-message.ts';
 import { ParentHosts } from './parents/parent-hosts.ts';
 import { Schedulers } from './schedulers/schedulers.ts';
 import { TaskDoneLog } from './task-done-log.ts';
@@ -35,8 +36,9 @@ import { WholeDigests } from './whole-digest/whole-digest.ts';
 export interface DownloaderDependencies {
   readonly store: TaskStore;
   readonly origin: Origin;
-  readonly parents: ParentPool;
-  /** Bytes from Dragonfly parents are paid here (those from Pantala's are paid by the pool). */
+  /** Facts about the machine for AnnounceHost; a few that are always known otherwise. */
+  readonly hostFacts?: () => HostFacts;
+  /** Every byte from other peers is paid here. */
   readonly downloadLimiter?: RateLimiter;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -50,8 +52,8 @@ const SILENCE = 5000;
 const SWEEP_INTERVAL = 1000;
 
 /** Everything that is downloaded by this process, each task once whoever asks for it. */
-export function createDownloader(given: SwarmOptionsGiven, deps: DownloaderDependencies): Downloader {
-  return new Swarm(compile(given), deps);
+export function createDownloader(given: SwarmOptionsGiven, deps: DownloaderDependencies): Swarm {
+  return new Downloads(compile(given), deps);
 }
 
 function compile(given: SwarmOptionsGiven): SwarmOptions {
@@ -66,8 +68,9 @@ function compile(given: SwarmOptionsGiven): SwarmOptions {
   };
 }
 
-class Swarm implements Downloader {
+class Downloads implements Swarm {
   readonly #env: Environment;
+  readonly #parents: ParentPool;
   readonly #conductors = new Map<string, Conductor>();
   readonly #idleSince = new Map<Conductor, number>();
   readonly #boards = new Map<string, TaskNewsBoard>();
@@ -78,20 +81,21 @@ class Swarm implements Downloader {
   #closed = false;
 
   constructor(options: SwarmOptions, deps: DownloaderDependencies) {
-    const { store, origin, logger } = deps;
+    const { store, origin, logger, downloadLimiter, hostFacts } = deps;
+    this.#parents = new ParentPool({}, { logger, ...(downloadLimiter === undefined ? {} : { downloadLimiter }) });
     this.#env = {
       options,
       store,
       origin,
       logger,
       metrics: swarmMetrics(deps.metrics),
-      hosts: new ParentHosts(options.hostId, deps.parents, deps.downloadLimiter),
+      hosts: new ParentHosts(options.hostId, this.#parents, downloadLimiter),
       wholeDigests: new WholeDigests(),
       schedulers: new Schedulers({
         options,
         logger,
         heldTasks: () => this.#heldTasks(),
-        changed: () => undefined,
+        hostFacts: hostFacts ?? (() => ({})),
       }),
     };
     this.#done = new TaskDoneLog(logger, options.host.ip, options.verbose);
@@ -167,6 +171,7 @@ class Swarm implements Downloader {
     await Promise.all(this.#closing);
     await this.#env.schedulers[Symbol.asyncDispose]();
     await this.#env.hosts[Symbol.asyncDispose]();
+    await this.#parents[Symbol.asyncDispose]();
     await this.#env.wholeDigests[Symbol.asyncDispose]();
   }
 

@@ -5,8 +5,23 @@ import type { SwarmOptions } from '../options.ts';
 const SEED_HOST = 1;
 const NORMAL_HOST = 0;
 
+/** Facts about the machine that a program may know better. */
+export type HostFacts = Pick<
+  Exclude<Sent<typeof commonV2.HostSchema>, commonV2.Host>,
+  | 'cpu'
+  | 'memory'
+  | 'network'
+  | 'disk'
+  | 'build'
+  | 'os'
+  | 'platform'
+  | 'platformFamily'
+  | 'platformVersion'
+  | 'kernelVersion'
+>;
+
 /** This process as `AnnounceHost` tells it. Upstream's scheduler needs cpu, memory, network and disk to be there. */
-export function hostMessage(options: SwarmOptions): Sent<typeof commonV2.HostSchema> {
+export function hostMessage(options: SwarmOptions, facts: HostFacts): Sent<typeof commonV2.HostSchema> {
   const { host, hostId } = options;
   const total = BigInt(totalmem());
   const free = BigInt(freemem());
@@ -31,5 +46,6 @@ export function hostMessage(options: SwarmOptions): Sent<typeof commonV2.HostSch
     network: { idc: host.idc ?? '', location: host.location ?? '' },
     disk: {},
     build: { gitVersion: 'pantala', platform: `${platform()}/${arch()}` },
+    ...facts,
   };
 }

@@ -11,7 +11,7 @@ import {
 } from '@pantala/api';
 import { Backoff, Deferred, type Logger, PantalaError, sleep } from '@pantala/base';
 import type { ServerAddress, SwarmOptions } from '../options.ts';
-import { hostMessage } from './host-message.ts';
+import { type HostFacts, hostMessage } from './host-message.ts';
 
 /** What one task's download hears of digests. */
 export interface DigestListener {
@@ -24,8 +24,7 @@ export interface LinkDependencies {
   readonly logger: Logger;
   /** What this host holds now, in the order in which it is told. */
   heldTasks(): Iterable<Sent<typeof pantalaV1.HeldTaskSchema>>;
-  /** The link came up or went down. */
-  changed(): void;
+  hostFacts(): HostFacts;
 }
 
 type ConverseRequest = Sent<typeof pantalaV1.ConverseRequestSchema>['request'];
@@ -145,7 +144,7 @@ export class SchedulerLink implements AsyncDisposable {
   async #announce(signal: AbortSignal): Promise<void> {
     const { options } = this.#deps;
     await this.client.announceHost(
-      { host: hostMessage(options), interval: durationFromMs(options.announceInterval) },
+      { host: hostMessage(options, this.#deps.hostFacts()), interval: durationFromMs(options.announceInterval) },
       { signal },
     );
   }
@@ -219,6 +218,5 @@ export class SchedulerLink implements AsyncDisposable {
     if (this.#up === up) return;
     this.#up = up;
     this.#deps.logger.debug(up ? 'scheduler is up' : 'scheduler is down', { scheduler: this.name });
-    this.#deps.changed();
   }
 }

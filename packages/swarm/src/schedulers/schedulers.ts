@@ -1,6 +1,7 @@
 import { HashRing, type Logger, PantalaError } from '@pantala/base';
 import type { pantalaV1, Sent } from '@pantala/api';
 import type { ServerAddress, SwarmOptions } from '../options.ts';
+import type { HostFacts } from './host-message.ts';
 import { SchedulerLink } from './link.ts';
 
 /** Characters of a task's id that decide which scheduler it belongs to (upstream's rule). */
@@ -12,8 +13,7 @@ export interface SchedulersDependencies {
   readonly options: SwarmOptions;
   readonly logger: Logger;
   heldTasks(): Iterable<Sent<typeof pantalaV1.HeldTaskSchema>>;
-  /** A scheduler came up or went down. */
-  changed(): void;
+  hostFacts(): HostFacts;
 }
 
 /** All schedulers of the cluster: this process is announced to each, and each task belongs to one that is up. */
