@@ -54,17 +54,20 @@ export class Stage implements AsyncDisposable {
   }
 
   static async start(
-    options: { readonly seeds?: number; readonly peers?: number; readonly manager?: boolean } & Pick<
-      SwarmOptions,
-      'settings' | 'parent'
-    > = {},
+    options: {
+      readonly seeds?: number;
+      /** How many, or where. */
+      readonly peers?: number | readonly Place[];
+      readonly manager?: boolean;
+      readonly origin?: Origin;
+    } & Pick<SwarmOptions, 'settings' | 'parent'> = {},
   ): Promise<Stage> {
-    const origin = await Origin.start({ host: loopbackPlace().address });
+    const origin = options.origin ?? (await Origin.start({ host: loopbackPlace().address }));
     const places = (count: number) => Array.from({ length: count }, loopbackPlace);
     const swarm = await Swarm.start({
       scheduler: loopbackPlace(),
       seeds: places(options.seeds ?? 1),
-      peers: places(options.peers ?? 2),
+      peers: typeof options.peers === 'object' ? options.peers : places(options.peers ?? 2),
       ...(options.manager === true ? { manager: loopbackPlace() } : {}),
       ...(options.settings === undefined ? {} : { settings: options.settings }),
       ...(options.parent === undefined ? {} : { parent: options.parent }),

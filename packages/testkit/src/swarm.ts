@@ -156,7 +156,14 @@ export interface SwarmOptions {
   /** Schedulers and peers find each other through a manager here; without one, through files. */
   readonly manager?: Place;
   /** Changes to the configuration of each. */
-  readonly settings?: { readonly peer?: Settings; readonly seed?: Settings; readonly scheduler?: Settings };
+  readonly settings?: {
+    /** Of peers and seeds. */
+    readonly peer?: Settings;
+    readonly seed?: Settings;
+    readonly scheduler?: Settings;
+    /** Of one node: seeds are called seed1 and so on, peers node1 and so on. */
+    readonly nodes?: Readonly<Record<string, Settings>>;
+  };
   /** Folder for all state; the system's temporary one by default. */
   readonly parent?: string;
 }
@@ -276,7 +283,8 @@ function nodeRole(name: string, place: Place, seed: boolean, options: SwarmOptio
     ),
     seed ? options.settings?.seed : undefined,
   );
-  const config = writeSettings(folder, 'dfdaemon.yaml', settings);
+  const own = merge(settings, options.settings?.nodes?.[name]);
+  const config = writeSettings(folder, 'dfdaemon.yaml', own);
   const dynconfig = writeSettings(folder, 'dynconfig.yaml', {
     scheduler: { addr: `${options.scheduler.address}:${PORTS.scheduler}` },
   });

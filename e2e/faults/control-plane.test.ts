@@ -1,0 +1,44 @@
+import { afterEach, expect, test } from 'vitest';
+import { MIB, Stage } from '../lib/stage.ts';
+import { crowd, expectRight, ORIGIN_RATE, underway } from './lib.ts';
+
+let stage: Stage;
+afterEach(async () => stage[Symbol.asyncDispose]());
+
+const LENGTH = 40 * MIB;
+
+test.each([0.01, 0.5])('the scheduler is killed after %d of the content', async (share) => {
+  stage = await Stage.start({ peers: 3 });
+  const served = stage.serveBlob(LENGTH, { bytesPerSecond: ORIGIN_RATE });
+  const answers = crowd(stage, served);
+  await underway(stage, served, share);
+  await stage.swarm.scheduler.kill();
+  expectRight(await answers, served);
+});
+
+test('the scheduler is restarted in the middle and soon knows again who holds what', async () => {
+  stage = await Stage.start({ peers: 3 });
+  const served = stage.serveBlob(LENGTH, { bytesPerSecond: ORIGIN_RATE });
+  const [late, ...early] = stage.swarm.peers;
+  const answers = Promise.all(early.map((peer) => stage.fetch(peer, served.url)));
+  await underway(stage, served, 0.5);
+  await stage.swarm.scheduler.restart();
+  expectRight(await answers, served);
+  if (late === undefined) throw new Error('no peers');
+  const before = stage.origin.count(served.path).bytes;
+  expectRight([await stage.fetch(late, served.url)], served);
+  expect(stage.origin.count(served.path).bytes - before).toBe(0);
+});
+
+test('manager and scheduler are restarted, one after the other', async () => {
+  stage = await Stage.start({ manager: true, peers: 2 });
+  const served = stage.serveBlob(LENGTH, { bytesPerSecond: ORIGIN_RATE });
+  const answers = crowd(stage, served);
+  await underway(stage, served, 0.2);
+  await stage.swarm.manager?.restart();
+  await underway(stage, served, 0.5);
+  await stage.swarm.scheduler.restart();
+  expectRight(await answers, served);
+  const next = stage.serveBlob(5 * MIB);
+  expectRight(await crowd(stage, next), next);
+});
