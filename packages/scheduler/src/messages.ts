@@ -147,7 +147,7 @@ export function originOf(task: Task): commonV2.Download | undefined {
 
 /** The core's times count from the start of the process. */
 function wallTime(monotonic: number) {
-  return timestampFromMs(performance.timeOrigin + monotonic);
+  return timestampFromMs(Math.round(performance.timeOrigin + monotonic));
 }
 
 /** Upstream's classes: at most 128 bytes are tiny, one piece is small. */
