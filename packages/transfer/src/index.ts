@@ -1,2 +1,2 @@
-export type * from './origin/contract.ts';
+export * from './origin/index.ts';
 export * from './wire/index.ts';

@@ -1,0 +1,178 @@
+import { type ByteRange, Lru, lengthOf, PantalaError, parseContentRange, type RateLimiter } from '@pantala/base';
+import type { Origin, OriginBody, OriginRequest, OriginStat } from './contract.ts';
+import { OriginError, withoutSecrets } from './errors.ts';
+import type { HttpClient, HttpResponse } from './http-client.ts';
+import { type CompiledOriginOptions, MAX_RANGELESS } from './options.ts';
+import { OpenBody } from './origin-body.ts';
+import { Redirects } from './redirects.ts';
+import type { ResponseHead } from './response-head.ts';
+import { withRetries } from './retries.ts';
+import { contentHeaders, parseTarget } from './target.ts';
+
+/** http and https. Bodies are asked for without a content coding, and every answer is checked against the question. */
+export class HttpOrigin implements Origin {
+  readonly #client: HttpClient;
+  readonly #options: CompiledOriginOptions;
+  readonly #limiter: RateLimiter;
+  readonly #redirects: Redirects;
+  /** URLs that answered 200 to a range. */
+  readonly #rangeless = new Lru<string, true>(MAX_RANGELESS);
+
+  /** @param limiter every byte of a body is paid here before it is passed on */
+  constructor(client: HttpClient, options: CompiledOriginOptions, limiter: RateLimiter) {
+    this.#client = client;
+    this.#options = options;
+    this.#limiter = limiter;
+    this.#redirects = new Redirects(options.redirectLifetime);
+  }
+
+  async stat(request: OriginRequest): Promise<OriginStat> {
+    await using response = await this.#ask(request, { start: 0, end: 1 });
+    const { status, headers } = response.head;
+    if (status === 206) return this.#statOfPart(request, response.head);
+    if (status === 416) {
+      if (/^\s*bytes\s+\*\/0\s*$/i.test(headers['content-range'] ?? '')) return statOf(0, true, headers);
+      await using whole = await this.#ask(request, undefined);
+      this.#rangeless.set(request.url, true);
+      return statOf(lengthOfWhole(request.url, whole.head), false, whole.head.headers);
+    }
+    const contentLength = lengthOfWhole(request.url, response.head);
+    this.#rangeless.set(request.url, true);
+    return statOf(contentLength, false, headers);
+  }
+
+  async fetch(request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBody> {
+    const { range } = request;
+    if (range !== undefined && !(range.start >= 0 && range.start < range.end)) {
+      throw new PantalaError('invalid-argument', `bytes ${range.start} to ${range.end} are no range`);
+    }
+    let response = await this.#ask(request, range);
+    if (response.head.status === 416) {
+      const { headers } = response.head;
+      await response[Symbol.asyncDispose]();
+      // It has the bytes, says so, and refuses all the same: ranges are what it does not understand.
+      const total = /^\s*bytes\s+\*\/(\d{1,15})\s*$/i.exec(headers['content-range'] ?? '')?.[1];
+      if (range === undefined || Number(total ?? 0) < range.end)
+        throw new OriginError(parseTarget(request.url), 416, headers);
+      this.#rangeless.set(request.url, true);
+      response = await this.#ask(request, range);
+    }
+    try {
+      return this.#bodyOf(request, response);
+    } catch (error) {
+      await response[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#client[Symbol.asyncDispose]();
+  }
+
+  /** An answer with 200 or, where a range was asked for, 206 or 416; everything else is an error. */
+  async #ask(request: OriginRequest, range: ByteRange | undefined): Promise<HttpResponse> {
+    const asked = range !== undefined && this.#rangeless.get(request.url) === undefined;
+    const headers: Record<string, string> = {
+      'user-agent': this.#options.userAgent,
+      accept: '*/*',
+      ...this.#options.requestHeaders,
+      ...contentHeaders(request.headers),
+      'accept-encoding': 'identity',
+      ...(asked ? { range: `bytes=${range.start}-${range.end - 1}` } : {}),
+    };
+    const { response, url } = await this.#redirects.follow({ url: parseTarget(request.url), headers }, (hop) =>
+      withRetries(this.#options, request.signal, () =>
+        this.#client.request(
+          { method: 'GET', url: hop.url, headers: Object.entries(hop.headers).flat() },
+          request.signal,
+        ),
+      ),
+    );
+    const { status } = response.head;
+    if (status === 200 || (asked && (status === 206 || status === 416))) return response;
+    await response[Symbol.asyncDispose]();
+    throw new OriginError(url, status, response.head.headers);
+  }
+
+  #statOfPart(request: OriginRequest, head: ResponseHead): OriginStat {
+    const part = parseContentRange(head.headers['content-range'] ?? '');
+    if (part === undefined || part.range.start !== 0) throw wrongRange(request.url, head, { start: 0, end: 1 });
+    // Parts of an encoded body are no parts of the content.
+    const acceptsRanges = !isEncoded(head);
+    if (!acceptsRanges) this.#rangeless.set(request.url, true);
+    return statOf(part.contentLength, acceptsRanges, head.headers);
+  }
+
+  #bodyOf(request: OriginRequest & { readonly range?: ByteRange }, response: HttpResponse): OriginBody {
+    const { url, range, signal } = request;
+    const { head } = response;
+    const told = head.headers['content-length'];
+    const open = (whole: ByteRange, contentLength: number | undefined, skip: number) =>
+      new OpenBody({ response, range: whole, contentLength, skip, limiter: this.#limiter, signal });
+    if (range === undefined) {
+      const contentLength = lengthOfWhole(url, head);
+      return open({ start: 0, end: contentLength ?? Number.POSITIVE_INFINITY }, contentLength, 0);
+    }
+    if (isEncoded(head)) {
+      const coding = head.headers['content-encoding'];
+      throw new PantalaError('origin', `${safeUrl(url)} answered a range with the content coding ${coding}`);
+    }
+    if (head.status === 206) {
+      const part = parseContentRange(head.headers['content-range'] ?? '');
+      const fits = part?.range.start === range.start && part.range.end === range.end;
+      if (!fits || (told !== undefined && Number(told) !== lengthOf(range))) throw wrongRange(url, head, range);
+      return open(range, part.contentLength, 0);
+    }
+    this.#rangeless.set(url, true);
+    const contentLength = lengthOfWhole(url, head);
+    if (contentLength !== undefined && contentLength < range.end) {
+      throw new PantalaError('origin', `${safeUrl(url)} has ${contentLength} bytes; ${range.end} were expected`);
+    }
+    return open(range, contentLength, range.start);
+  }
+}
+
+/** Headers that tell of this answer and not of the whole resource. */
+const OF_THE_PART: readonly string[] = [
+  'content-range',
+  'content-length',
+  'transfer-encoding',
+  'connection',
+  'keep-alive',
+];
+
+function statOf(
+  contentLength: number | undefined,
+  acceptsRanges: boolean,
+  answered: Readonly<Record<string, string>>,
+): OriginStat {
+  const headers: Record<string, string> = { ...answered };
+  for (const name of OF_THE_PART) delete headers[name];
+  if (contentLength !== undefined) headers['content-length'] = String(contentLength);
+  return { contentLength, acceptsRanges, headers };
+}
+
+function lengthOfWhole(url: string, head: ResponseHead): number | undefined {
+  if (head.status !== 200) throw wrongRange(url, head, undefined);
+  const told = head.headers['content-length'];
+  // A length beside a transfer coding means nothing (RFC 9112 §6.3).
+  return told === undefined || head.headers['transfer-encoding'] !== undefined ? undefined : Number(told.split(',')[0]);
+}
+
+function isEncoded(head: ResponseHead): boolean {
+  const coding = (head.headers['content-encoding'] ?? 'identity').trim().toLowerCase();
+  return coding !== '' && coding !== 'identity';
+}
+
+function wrongRange(url: string, head: ResponseHead, range: ByteRange | undefined): PantalaError {
+  const asked = range === undefined ? 'everything' : `bytes ${range.start}-${range.end - 1}`;
+  const { 'content-range': part = 'none', 'content-length': length = 'none' } = head.headers;
+  return new PantalaError(
+    'origin',
+    `${safeUrl(url)} was asked for ${asked} and answered ${head.status} with Content-Range ${part.slice(0, 100)}, Content-Length ${length.slice(0, 30)}`,
+  );
+}
+
+function safeUrl(url: string): string {
+  return withoutSecrets(parseTarget(url));
+}
