@@ -1,1 +1,2 @@
 export * from './config/index.ts';
+export { type Peer, type PeerDependencies, startPeer } from './peer.ts';

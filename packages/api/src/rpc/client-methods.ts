@@ -134,28 +134,34 @@ async function* read(
 
 /** Writes the requests as fast as the server takes them, then half-closes. Their failure cancels the call. */
 async function send(call: RequestStream, requests: Requests): Promise<void> {
-  const gone = new AbortController();
-  call.once('close', () => gone.abort());
-  call.once('error', () => gone.abort());
-  call.once('status', () => gone.abort());
+  let over = false;
+  let wake = () => {};
+  const end = () => {
+    over = true;
+    wake();
+  };
+  for (const event of ['close', 'error', 'status']) call.once(event, end);
+  // One waiting at a time, so that a stream that lives for days keeps nothing of those before.
+  const orOver = <T>(waiting: Promise<T>): Promise<T | undefined> =>
+    new Promise((resolve, reject) => {
+      wake = () => resolve(undefined);
+      if (over) wake();
+      else waiting.then(resolve, reject);
+    });
   const iterator = requests[Symbol.asyncIterator]();
-  const over = new Promise<'over'>((resolve) => {
-    gone.signal.addEventListener('abort', () => resolve('over'), { once: true });
-  });
   try {
     while (true) {
-      const next = await Promise.race([iterator.next(), over]);
-      if (next === 'over' || next.done === true) break;
+      const next = await orOver(iterator.next());
+      if (next === undefined || next.done === true) break;
       if (call.write(next.value)) continue;
-      const drained = new Promise<'drained'>((resolve) => call.once('drain', () => resolve('drained')));
-      if ((await Promise.race([drained, over])) === 'over') break;
+      await orOver(new Promise<void>((resolve) => call.once('drain', resolve)));
     }
-    if (!gone.signal.aborted) call.end();
+    if (!over) call.end();
   } catch {
     call.cancel();
   } finally {
     // A source that waits for its next message cannot be asked to return before that one comes.
-    if (gone.signal.aborted) iterator.return?.()?.catch(() => {});
+    if (over) iterator.return?.()?.catch(() => {});
   }
 }
 

@@ -59,7 +59,7 @@ export function toStatus(thrown: unknown): StatusObject {
 
 function backendOf(error: PantalaError): Backend | undefined {
   if (error instanceof RpcError) return error.backend;
-  const statusCode = error.details['status'];
+  const statusCode = error.details.status;
   if (error.code !== 'origin' || typeof statusCode !== 'number') return undefined;
   return create(BackendSchema, { message: error.message, statusCode, header: headersOf(error) });
 }

@@ -23,7 +23,7 @@ test('the generated code is what the .proto files say', async () => {
   try {
     await promisify(execFile)(join(bin, 'buf'), ['generate', '--output', directory], {
       cwd: root,
-      env: { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` },
+      env: { ...process.env, PATH: `${bin}:${process.env.PATH ?? ''}` },
     });
     const fresh = await files(join(directory, 'src/gen'));
     expect(fresh.size).toBeGreaterThan(0);

@@ -1466,7 +1466,7 @@ export const RangeSchema: GenMessage<Range> = /*@__PURE__*/
   messageDesc(file_common_v2_common, 23);
 
 /**
- * A part of a task. digest is `crc32:<decimal of CRC-32C>` on the wire.
+ * A part of a task. digest is `crc32:<decimal CRC-32>` on the wire.
  *
  * @generated from message common.v2.Piece
  */

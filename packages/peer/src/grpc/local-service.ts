@@ -1,0 +1,114 @@
+import {
+  dfdaemonV2,
+  durationMs,
+  type Received,
+  type Sent,
+  type ServedService,
+  type ServerCall,
+  serve,
+} from '@pantala/api';
+import { AbortScope, PantalaError, peerId } from '@pantala/base';
+import type { StoredTask } from '@pantala/store';
+import { checkChecksum, verifyChecksum } from '../outputs/checksum.ts';
+import { OutputFile } from '../outputs/output-file.ts';
+import { heldTask, removeTask, type ServiceContext } from './context.ts';
+import { downloadStream, within } from './download-stream.ts';
+import { downloadRequest, localTaskMessage, wantedRange } from './messages.ts';
+
+type DownloadTaskRequest = Received<typeof dfdaemonV2.DownloadTaskRequestSchema>;
+type DownloadTaskResponse = Sent<typeof dfdaemonV2.DownloadTaskResponseSchema>;
+
+/** `dfdaemon.v2.DfdaemonDownload`: what programs of this machine ask over the local socket. */
+export function localService(context: ServiceContext): ServedService {
+  const { store, metrics, schedulers } = context;
+  return serve(dfdaemonV2.DfdaemonDownload, {
+    downloadTask: (request, call) => downloadLocally(context, request, call),
+    async statTask({ taskId }, { signal }) {
+      metrics.stats.add();
+      return await schedulers.statTask(taskId, signal);
+    },
+    async statLocalTask({ taskId }) {
+      metrics.localStats.add();
+      return localTaskMessage(heldTask(store, taskId));
+    },
+    async listLocalTasks() {
+      metrics.lists.add();
+      return { tasks: Array.from(store.tasks(), localTaskMessage) };
+    },
+    async listTaskEntries() {
+      throw new PantalaError('unimplemented', 'directories are not listed: give the URLs of single files');
+    },
+    async deleteTask({ taskId }, { signal }) {
+      metrics.deletes.add();
+      await removeTask(context, taskId);
+      await schedulers.deleteTask(taskId, signal).catch(ignoreUnknown);
+      return {};
+    },
+    async deleteLocalTask({ taskId }) {
+      metrics.deletes.add();
+      await removeTask(context, taskId);
+      return {};
+    },
+    async deleteHost(_, { signal }) {
+      metrics.hostDeletes.add();
+      await schedulers.deleteHost(signal);
+      return {};
+    },
+  });
+}
+
+/** A scheduler that does not know the task, or cannot be reached, has nothing to forget. */
+function ignoreUnknown(thrown: unknown): void {
+  const { code } = PantalaError.from(thrown);
+  if (code !== 'not-found' && code !== 'unavailable') throw thrown;
+}
+
+async function* downloadLocally(
+  context: ServiceContext,
+  { download }: DownloadTaskRequest,
+  call: ServerCall,
+): AsyncGenerator<DownloadTaskResponse> {
+  if (download === undefined) throw new PantalaError('invalid-argument', 'the order is missing');
+  const { outputPath, digest, needPieceContent, timeout } = download;
+  const range = wantedRange(download);
+  if (digest) checkChecksum(digest);
+  const output = outputPath
+    ? await OutputFile.plan(outputPath, {
+        partial: range !== undefined,
+        overwrite: download.overwrite,
+        hardLink: download.forceHardLink,
+      })
+    : undefined;
+  const request = downloadRequest(download, { reader: 'local' });
+  using scope = new AbortScope([call.signal], {
+    timeout: timeout === undefined ? undefined : durationMs(timeout),
+    what: 'the download',
+  });
+  const { signal } = scope;
+  const swarm = await context.swarm;
+  try {
+    await using open = await swarm.open(request, { signal, ...(range === undefined ? {} : { range }) });
+    const { hostId, identity } = context;
+    const withContent = needPieceContent && output === undefined;
+    yield* downloadStream(open, { hostId, peerId: peerId(identity), range, withContent, signal });
+    // The end of the stream, which comes after this, tells the caller that the file is there.
+    await finish(open.task, download, output, signal);
+  } catch (error) {
+    throw signal.aborted ? PantalaError.from(signal.reason) : error;
+  }
+}
+
+async function finish(
+  task: StoredTask,
+  download: NonNullable<DownloadTaskRequest['download']>,
+  output: OutputFile | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  const range = wantedRange(download);
+  // The swarm itself checks a SHA-256 that the task is known by, before it calls the task complete.
+  if (download.digest && range === undefined && download.digest !== task.description.digest) {
+    await verifyChecksum(task, download.digest, signal);
+  }
+  if (output === undefined) return;
+  await output.put(task, range === undefined ? undefined : within(range, task.description.contentLength), signal);
+}

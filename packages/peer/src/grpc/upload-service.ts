@@ -1,0 +1,70 @@
+import { dfdaemonV2, type Received, type Sent, type ServedService, type ServerCall, serve } from '@pantala/api';
+import { PantalaError, peerId, sleep } from '@pantala/base';
+import { heldTask, removeTask, type ServiceContext } from './context.ts';
+import { downloadStream } from './download-stream.ts';
+import { downloadRequest, localTaskMessage, taskMessage, wantedRange } from './messages.ts';
+import { syncPieces } from './sync-pieces.ts';
+
+type DownloadTaskRequest = Received<typeof dfdaemonV2.DownloadTaskRequestSchema>;
+type DownloadTaskResponse = Sent<typeof dfdaemonV2.DownloadTaskResponseSchema>;
+
+/** Milliseconds between two words about the network's load. */
+const SYNC_HOST_INTERVAL = 1_000;
+
+/** `dfdaemon.v2.DfdaemonUpload`: what schedulers and other peers may ask of this one. */
+export function uploadService(context: ServiceContext): ServedService {
+  const { store, metrics } = context;
+  return serve(dfdaemonV2.DfdaemonUpload, {
+    downloadTask: (request, call) => downloadForOthers(context, request, call),
+    async statTask({ taskId }) {
+      metrics.stats.add();
+      return taskMessage(heldTask(store, taskId));
+    },
+    async statLocalTask({ taskId }) {
+      metrics.localStats.add();
+      return localTaskMessage(heldTask(store, taskId));
+    },
+    async listTaskEntries() {
+      throw new PantalaError('unimplemented', 'directories are not listed: give the URLs of single files');
+    },
+    async deleteTask({ taskId }) {
+      metrics.deletes.add();
+      await removeTask(context, taskId);
+      return {};
+    },
+    syncPieces({ taskId, interestedPieceNumbers }, { signal }) {
+      const address = { ip: context.identity.ip, tcpPort: context.piecePort };
+      return syncPieces(heldTask(store, taskId), interestedPieceNumbers, address, signal);
+    },
+    async *syncHost(_, { signal }) {
+      while (!signal.aborted) {
+        yield { id: context.hostId, ip: context.identity.ip, network: context.meter.network() };
+        await sleep(SYNC_HOST_INTERVAL, signal);
+      }
+    },
+  });
+}
+
+/** A scheduler makes this peer (as a rule a seed) fetch something. Nothing is ever written for others but the store. */
+async function* downloadForOthers(
+  context: ServiceContext,
+  { download }: DownloadTaskRequest,
+  { signal }: ServerCall,
+): AsyncGenerator<DownloadTaskResponse> {
+  const { metrics, hostId, identity } = context;
+  if (download === undefined) throw new PantalaError('invalid-argument', 'the order is missing');
+  metrics.uploadTasks.add();
+  metrics.runningUploadTasks.add(1);
+  try {
+    const swarm = await context.swarm;
+    const range = wantedRange(download);
+    const request = downloadRequest(download, { reader: 'peer' });
+    await using open = await swarm.open(request, { signal, ...(range === undefined ? {} : { range }) });
+    yield* downloadStream(open, { hostId, peerId: peerId(identity), range, withContent: false, signal });
+  } catch (error) {
+    if (!signal.aborted) metrics.uploadTaskFailures.add();
+    throw error;
+  } finally {
+    metrics.runningUploadTasks.add(-1);
+  }
+}
