@@ -1,0 +1,133 @@
+import { once } from 'node:events';
+import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { AbortScope, PantalaError } from '@pantala/base';
+
+/** What a body is made from, each time that its request is sent. */
+export type BodySource = () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+export interface HttpRequest {
+  readonly method: string;
+  readonly url: URL;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: BodySource;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface HttpResponse extends AsyncDisposable {
+  readonly status: number;
+  /** Names in lower case; several values are joined with a comma. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** As it came: not decompressed. Read it, or dispose the response. */
+  readonly body: AsyncIterable<Buffer>;
+}
+
+/** One request and its answer: redirects are not followed, nothing is retried, no status is an error. */
+export interface HttpTransport {
+  /** @throws `unavailable` when there is no answer, `deadline-exceeded`, `cancelled` */
+  request(request: HttpRequest): Promise<HttpResponse>;
+}
+
+export interface NodeTransportOptions {
+  /** PEM certificates trusted besides the system's. */
+  readonly ca?: string;
+  /** Accept any certificate. */
+  readonly insecure?: boolean;
+  /** Milliseconds without a byte before an answer counts as lost. Default 60,000. */
+  readonly idleTimeout?: number;
+}
+
+/** Connections kept to each host: a client of registries asks a few things at once, never hundreds. */
+const MAX_SOCKETS = 16;
+
+/** node:http and node:https. */
+export class NodeTransport implements HttpTransport, Disposable {
+  readonly #http = new HttpAgent({ keepAlive: true, maxSockets: MAX_SOCKETS });
+  readonly #https: HttpsAgent;
+  readonly #idleTimeout: number;
+
+  constructor(options: NodeTransportOptions = {}) {
+    this.#idleTimeout = options.idleTimeout ?? 60_000;
+    this.#https = new HttpsAgent({
+      keepAlive: true,
+      maxSockets: MAX_SOCKETS,
+      rejectUnauthorized: options.insecure !== true,
+      ...(options.ca === undefined ? {} : { ca: options.ca }),
+    });
+  }
+
+  async request(given: HttpRequest): Promise<HttpResponse> {
+    const secure = given.url.protocol === 'https:';
+    const scope = new AbortScope([given.signal]);
+    const req = (secure ? httpsRequest : httpRequest)(given.url, {
+      method: given.method,
+      headers: given.headers,
+      agent: secure ? this.#https : this.#http,
+      signal: scope.signal,
+      timeout: this.#idleTimeout,
+    });
+    req.on('timeout', () => {
+      req.destroy(new PantalaError('deadline-exceeded', `${given.url.host} sent nothing for ${this.#idleTimeout} ms`));
+    });
+    try {
+      const answered = once(req, 'response') as Promise<[IncomingMessage]>;
+      const sent = send(req, given.body);
+      const [res] = await Promise.race([answered, sent.then(() => answered)]);
+      return responseOf(res, given.url, scope);
+    } catch (error) {
+      req.destroy();
+      scope[Symbol.dispose]();
+      throw lost(given.url, error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#http.destroy();
+    this.#https.destroy();
+  }
+}
+
+async function send(req: ClientRequest, body: BodySource | undefined): Promise<void> {
+  if (body === undefined) {
+    req.end();
+    return;
+  }
+  await pipeline(Readable.from(body(), { objectMode: false }), req).catch((error: NodeJS.ErrnoException) => {
+    // A server may answer and close before it has read everything; its answer says why.
+    if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET' && error.code !== 'ERR_STREAM_PREMATURE_CLOSE')
+      throw error;
+  });
+}
+
+function responseOf(res: IncomingMessage, url: URL, scope: AbortScope): HttpResponse {
+  const headers: Record<string, string> = Object.create(null) as Record<string, string>;
+  for (const [name, value] of Object.entries(res.headers)) {
+    if (value !== undefined) headers[name] = typeof value === 'string' ? value : value.join(', ');
+  }
+  res.once('close', () => scope[Symbol.dispose]());
+  return {
+    status: res.statusCode ?? 0,
+    headers,
+    body: chunksOf(res, url),
+    async [Symbol.asyncDispose]() {
+      if (!res.readableEnded) res.destroy();
+    },
+  };
+}
+
+async function* chunksOf(res: IncomingMessage, url: URL): AsyncGenerator<Buffer> {
+  try {
+    for await (const chunk of res) yield chunk as Buffer;
+  } catch (error) {
+    throw lost(url, error);
+  }
+}
+
+function lost(url: URL, thrown: unknown): PantalaError {
+  const error = PantalaError.from(thrown);
+  const known = error.code === 'cancelled' || error.code === 'deadline-exceeded' || error.code === 'data-loss';
+  return known ? error : new PantalaError('unavailable', `${url.host}: ${error.message}`, { cause: thrown });
+}
