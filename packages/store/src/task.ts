@@ -67,6 +67,8 @@ interface Partial {
   suspect: Bitmap | undefined;
   /** Bytes of all three. */
   bytes: number;
+  /** Of a linked file that is being verified: what it was when that began, and who waits for the end. */
+  verifying: { readonly facts: InodeFacts; readonly done: Deferred } | undefined;
   readonly flights: Set<Flight>;
 }
 
@@ -189,6 +191,8 @@ export class FileTask implements StoredTask {
   async write(run: BlockRun, data: Buffer, digests: Buffer, trust: Trust): Promise<void> {
     this.#assertRun(run, data, digests);
     const epoch = this.#epoch;
+    // A file with another name is somebody else's too: it is never written to, only found right or dropped.
+    if (this.#linked !== undefined && !this.complete) await this.#part().verifying?.done.promise;
     const flight = await this.#takeOff(run);
     try {
       this.#assertEpoch(epoch);
@@ -295,10 +299,15 @@ export class FileTask implements StoredTask {
     using files = this.#pin();
     this.#host.used(this);
     // Known as linked before it is, with a time that never fits: after a crash in between it is verified.
-    this.#setLinked({ ...factsOf(fstatSync(files.data, { bigint: true })), changedNs: 0n });
+    const before = factsNow(files);
+    this.#setLinked({ ...before, changedNs: 0n });
     await this.#host.journal.flushed();
-    await linkOut(this.#host.files.dataPath(this.id), files.data, path);
-    this.#setLinked(factsOf(fstatSync(files.data, { bigint: true })));
+    try {
+      await linkOut(this.#host.files.dataPath(this.id), files.data, path);
+    } finally {
+      const after = factsNow(files);
+      if (sameContent(before, after)) this.#setLinked(after);
+    }
     await this.#host.journal.flushed();
   }
 
@@ -406,24 +415,18 @@ export class FileTask implements StoredTask {
   async verifySome(): Promise<boolean> {
     const epoch = this.#epoch;
     const first = this.suspect.next(true, 0);
-    if (first === this.geometry.blockCount) return this.#verified();
+    if (first === this.geometry.blockCount) {
+      if (this.#partial !== undefined) this.#partial.suspect = undefined;
+      return false;
+    }
     const [suspects] = this.suspect.runs(true, { first, count: VERIFIED_AT_ONCE });
     const flight = await this.#takeOff(suspects as BlockRun);
     try {
+      using files = this.#open();
+      if (this.#linked !== undefined) this.#part().verifying ??= { facts: factsNow(files), done: new Deferred() };
       // Blocks that were written anew meanwhile are suspect no longer.
       const runs = [...this.suspect.runs(true, suspects)];
-      for (const run of runs) {
-        using files = this.#open();
-        const data = await this.#readData(files, this.geometry.runRange(run));
-        const digests = Buffer.alloc(run.count * DIGEST_LENGTH);
-        files.readDigests(digests, run.first * DIGEST_LENGTH);
-        this.#assertEpoch(epoch);
-        const damaged = damagedBlocks(this.geometry, run, data, digests);
-        for (const block of damaged) this.#dropSuspect(block);
-        this.#host.damaged(damaged.length);
-        const good = [...this.suspect.runs(true, run)];
-        if (good.length > 0) await this.#reveal(good, epoch);
-      }
+      for (const run of runs) await this.#verifyRun(files, run, epoch);
       return true;
     } catch (error) {
       if (epoch === this.#epoch) await this.void(PantalaError.from(error));
@@ -433,14 +436,19 @@ export class FileTask implements StoredTask {
     }
   }
 
-  #verified(): false {
-    const partial = this.#partial;
-    if (partial !== undefined) partial.suspect = undefined;
-    if (this.#linked !== undefined && this.complete) {
-      using files = this.#open();
-      this.#setLinked(factsOf(fstatSync(files.data, { bigint: true })));
+  async #verifyRun(files: OpenFiles, run: BlockRun, epoch: number): Promise<void> {
+    const data = await this.#readData(files, this.geometry.runRange(run));
+    const digests = Buffer.alloc(run.count * DIGEST_LENGTH);
+    files.readDigests(digests, run.first * DIGEST_LENGTH);
+    this.#assertEpoch(epoch);
+    const damaged = damagedBlocks(this.geometry, run, data, digests);
+    this.#host.damaged(damaged.length);
+    if (damaged.length > 0 && this.#linked !== undefined) {
+      throw new PantalaError('data-loss', `the file of ${this.id} was changed through its hard link`);
     }
-    return false;
+    for (const block of damaged) this.#dropSuspect(block);
+    const good = [...this.suspect.runs(true, run)];
+    if (good.length > 0) await this.#reveal(good, epoch);
   }
 
   #dropSuspect(block: number): void {
@@ -456,6 +464,7 @@ export class FileTask implements StoredTask {
       provisional: undefined,
       suspect: undefined,
       bytes: 0,
+      verifying: undefined,
       flights: new Set(),
     };
     return this.#partial;
@@ -564,14 +573,32 @@ export class FileTask implements StoredTask {
   }
 
   #finish(): void {
+    if (this.#linked !== undefined && !this.#settleLink()) return;
+    const verifying = this.#partial?.verifying;
     this.#partial = undefined;
     this.#completedAt = this.#host.now();
     this.#host.journal.append(encodeComplete(this.serial, this.#completedAt));
+    verifying?.done.resolve();
     this.#listeners?.emit({ kind: 'complete' });
+  }
+
+  /** Whether a linked file is what it was when its verification began; if not, that begins anew. */
+  #settleLink(): boolean {
+    using files = this.#open();
+    const facts = factsNow(files);
+    const known = this.#partial?.verifying?.facts;
+    if (known !== undefined && sameContent(known, facts) && known.changedNs === facts.changedNs) {
+      this.#setLinked(facts);
+      return true;
+    }
+    if (this.#partial !== undefined) this.#partial.verifying = undefined;
+    this.suspectAll();
+    return false;
   }
 
   #forget(): void {
     this.#epoch++;
+    this.#partial?.verifying?.done.resolve();
     this.#host.grew(-this.bytes);
     this.#partial = undefined;
     this.#completedAt = undefined;
@@ -607,8 +634,8 @@ export class FileTask implements StoredTask {
   }
 
   #assertUnchanged(files: OpenFiles, known: InodeFacts): void {
-    const facts = factsOf(fstatSync(files.data, { bigint: true }));
-    if (facts.inode !== known.inode || facts.size !== known.size || facts.modifiedNs !== known.modifiedNs) {
+    const facts = factsNow(files);
+    if (!sameContent(facts, known)) {
       throw new PantalaError('data-loss', `the file of ${this.id} was changed through its hard link`);
     }
     if (facts.changedNs === known.changedNs || this.suspect.count > 0) return;
@@ -648,4 +675,13 @@ export class FileTask implements StoredTask {
   #assertEpoch(epoch: number): void {
     if (epoch !== this.#epoch) throw new PantalaError('cancelled', `what task ${this.id} held is void`);
   }
+}
+
+function factsNow(files: OpenFiles): InodeFacts {
+  return factsOf(fstatSync(files.data, { bigint: true }));
+}
+
+/** Whether nothing says that the content is another. */
+function sameContent(a: InodeFacts, b: InodeFacts): boolean {
+  return a.inode === b.inode && a.size === b.size && a.modifiedNs === b.modifiedNs;
 }
