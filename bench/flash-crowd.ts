@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { Content, calibrate, Network, type Place, run, Swarm } from '@pantala/testkit';
+import { Content, calibrate, Network, run, Swarm } from '@pantala/testkit';
+import { curlSeconds } from './lib/fetch.ts';
 import { fairness, quantile, spread } from './lib/figures.ts';
 import { MEMORY, Nginx } from './lib/nginx.ts';
 import { Meter } from './lib/processes.ts';
@@ -41,14 +42,12 @@ async function measure(count: number): Promise<void> {
     const name = `${randomUUID()}.bin`;
     const content = new Content(size, name);
     const url = origin.addFile(name, content);
-    const direct = await fetchSeconds([url], first);
+    const direct = await curlSeconds(first, url);
     origin.resetCount();
     const before = peers.map((peer) => network.count(peer).sent);
     const seedBefore = network.count(seed).sent;
     meter.reset();
-    const seconds = await Promise.all(
-      swarm.peers.map((peer) => fetchSeconds(['--proxy', peer.proxy, url], peer.place)),
-    );
+    const seconds = await Promise.all(swarm.peers.map((peer) => curlSeconds(peer.place, url, peer.proxy)));
     const cpu = meter.cpu();
     const uploads = peers.map((peer, index) => network.count(peer).sent - (before[index] ?? 0));
     const row = {
@@ -95,11 +94,6 @@ async function measure(count: number): Promise<void> {
     { name: `${count} peers: CPU`, unit: 's/GiB delivered', value: spread(column('cpuPerGiB')) },
     { name: `${count} peers: machine busy`, unit: '', value: spread(column('machineBusy')) },
   );
-}
-
-async function fetchSeconds(args: readonly string[], place: Place): Promise<number> {
-  const { stdout } = await run('curl', ['-sS', '--fail', '-o', '/dev/null', '-w', '%{time_total}', ...args], { place });
-  return Number(stdout);
 }
 
 /** Outside the measured time: what each peer now has is what the origin has. */

@@ -22,7 +22,7 @@ test('an orderly stop takes a host off the list', async () => {
 test('a killed host goes after its time', async () => {
   stage = await Stage.start({
     settings: {
-      scheduler: { scheduler: { gc: { hostGCInterval: '1s', hostTTL: '3s' } } },
+      scheduler: { scheduler: { gc: { peerGCInterval: '1s', hostTTL: '3s' } } },
       peer: { scheduler: { announceInterval: '1s' } },
     },
   });

@@ -10,6 +10,7 @@ import {
   type Node,
   type Oddities,
   Origin,
+  type Place,
   type Program,
   pantala,
   run,

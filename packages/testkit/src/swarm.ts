@@ -228,12 +228,11 @@ function managerRole(place: Place, scratch: Scratch): Role {
   const { address } = place;
   const config = writeSettings(folder, 'manager.yaml', {
     server: {
-      grpc: { advertiseIP: address, listenIP: address, port: { start: MANAGER_PORT, end: MANAGER_PORT } },
+      grpc: { listenIP: address, port: { start: MANAGER_PORT, end: MANAGER_PORT } },
       rest: { addr: `${address}:8080` },
       logDir: join(folder, 'log'),
-      workHome: folder,
     },
-    database: { type: 'sqlite', sqlite: { path: join(folder, 'manager.db') } },
+    database: { sqlite: { path: join(folder, 'manager.db') } },
   });
   return new Role('manager', place, folder, ['manager', '--config', config], () => accepts(address, MANAGER_PORT));
 }
@@ -248,7 +247,6 @@ function schedulerRole(options: SwarmOptions, scratch: Scratch): Role {
         listenIP: address,
         port: PORTS.scheduler,
         logDir: join(folder, 'log'),
-        workHome: folder,
       },
       ...(options.manager === undefined ? {} : { manager: { addr: `${options.manager.address}:${MANAGER_PORT}` } }),
     },
