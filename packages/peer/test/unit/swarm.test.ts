@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { createClient, dfdaemonV2 } from '@pantala/api';
+import { createClient, dfdaemonV2, schedulerV2 } from '@pantala/api';
 import { silentLogger } from '@pantala/base';
 import { startManager } from '@pantala/manager';
 import { startScheduler } from '@pantala/scheduler';
@@ -44,7 +44,7 @@ test('manager, scheduler, seed and two peers: the origin gives each byte once', 
     { grpc: ANY, rest: ANY, database: join(scratch.path, 'manager.db') },
     parts(),
   );
-  await using _scheduler = await startScheduler(
+  await using scheduler = await startScheduler(
     {
       listen: ANY,
       advertise: { ip: '127.0.0.1' },
@@ -57,15 +57,8 @@ test('manager, scheduler, seed and two peers: the origin gives each byte once', 
   await using _seed = await start('seed', true);
   await using one = await start('one', false);
   await using two = await start('two', false);
-  await until(
-    async () => {
-      using client = createClient(dfdaemonV2.DfdaemonDownload, { path: one.peer.socketPath });
-      return await client
-        .statTask({ taskId: 'f'.repeat(64) })
-        .catch((error: unknown) => (error as { code: string }).code === 'not-found');
-    },
-    { what: 'the peers know their scheduler' },
-  );
+  using hosts = createClient(schedulerV2.Scheduler, scheduler.address);
+  await until(async () => (await hosts.listHosts({})).hosts.length === 3, { what: 'all hosts are announced' });
 
   const [first] = await Promise.all([
     throughProxy(one.proxy, url),
