@@ -24,13 +24,14 @@ export async function startOrigin(
   tls?: { cert: string; key: string },
 ): Promise<TestOrigin> {
   const seen: SeenRequest[] = [];
-  const listener: RequestListener = async (req, res) => {
+  const handle = async (req: IncomingMessage, res: ServerResponse) => {
     let body = '';
     for await (const chunk of req) body += String(chunk);
     const { method = '', url = '', headers, rawHeaders } = req;
     seen.push({ method, url, headers, rawHeaders, body });
     answer(req, res, body);
   };
+  const listener: RequestListener = (req, res) => void handle(req, res);
   const server: Server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
