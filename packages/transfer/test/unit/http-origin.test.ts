@@ -27,7 +27,7 @@ const PART = CONTENT.subarray(RANGE.start, RANGE.end);
 
 async function fetched(origin: OriginAccess, url: string, range?: { start: number; end: number }): Promise<Buffer> {
   await using body = await origin.fetch({ url, headers: {}, ...(range === undefined ? {} : { range }) });
-  return contentOf(body);
+  return await contentOf(body);
 }
 
 async function failure(work: Promise<unknown>): Promise<PantalaError> {
