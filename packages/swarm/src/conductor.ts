@@ -1,16 +1,16 @@
+import type { pantalaV1, Received } from '@pantala/api';
 import {
   type BlockRun,
   type ByteRange,
   type ContentDigest,
-  lengthOf,
   type Logger,
+  lengthOf,
   monotonicNow,
   PantalaError,
   parseContentDigest,
   peerId,
   throwIfAborted,
 } from '@pantala/base';
-import type { pantalaV1, Received } from '@pantala/api';
 import type { StoredTask, StoreEvent } from '@pantala/store';
 import { type DownloadRequest, URGENT_LENGTH } from './contract.ts';
 import { Demand, isMostOf } from './demand.ts';
@@ -30,8 +30,11 @@ const TICK = 100;
 export const HEDGE_AFTER = 1000;
 /** How many of its usual answers a parent may be silent. */
 export const HEDGE_ANSWERS = 4;
-/** Bytes that are asked of the origin at a time for a reader whose parent is silent. */
-const HEDGE_LENGTH = 1024 * 1024;
+/** Bytes that are asked of the origin for a reader whose parent is silent; twice as many each time it stays so. */
+const FIRST_HEDGE = 1024 * 1024;
+const LONGEST_HEDGE = 64 * 1024 * 1024;
+/** Blocks that a static seed is asked to fetch ahead: 8 MiB. */
+const STATIC_AHEAD = 512;
 /** Milliseconds that a reader waits for the scheduler's first answer before it goes to the origin by itself. */
 const ANSWER_TIMEOUT = 500;
 /** Milliseconds that a lost scheduler has to come back before the origin takes its place. */
@@ -76,6 +79,10 @@ export class Conductor implements AsyncDisposable {
   #joinedAt = 0;
   #registered: 'nothing' | 'range' | 'whole' = 'nothing';
   #lostAt: number | undefined;
+  /** Static seeds stand in for the scheduler. */
+  #static = false;
+  #hedgedAt = Number.NEGATIVE_INFINITY;
+  #hedgeLength = FIRST_HEDGE;
   #job: DigestJob | undefined;
   #timer: NodeJS.Timeout | undefined;
   #reportTimer: NodeJS.Timeout | undefined;
@@ -86,7 +93,13 @@ export class Conductor implements AsyncDisposable {
   #reportedPieces = new Set<number>();
   #pieceParents = new Map<number, string>();
 
-  constructor(env: Environment, task: StoredTask, request: DownloadRequest, ranges: boolean, listener: ConductorListener) {
+  constructor(
+    env: Environment,
+    task: StoredTask,
+    request: DownloadRequest,
+    ranges: boolean,
+    listener: ConductorListener,
+  ) {
     this.#env = env;
     this.task = task;
     this.#request = request;
@@ -238,11 +251,14 @@ export class Conductor implements AsyncDisposable {
       return;
     }
     this.#join();
+    const now = monotonicNow();
     const urgent = [...this.#urgentBlocks()];
     const bulk = this.#bulkBlocks();
-    for (const request of this.#selection.next(urgent, bulk, monotonicNow())) this.#parents.ask(request);
+    for (const request of this.#selection.next(urgent, bulk, now)) this.#parents.ask(request);
     for (const run of urgent) this.#serveUnoffered(run);
     if (bulk !== undefined && this.#mayAskOrigin()) this.#origin.stream(bulk);
+    else if (bulk !== undefined && this.#static) this.#fetchAhead(bulk);
+    if (this.#backToSource !== 'never') for (const demand of this.#demands) this.#hedge(demand, now);
   }
 
   *#urgentBlocks(): Generator<BlockRun> {
@@ -276,6 +292,13 @@ export class Conductor implements AsyncDisposable {
     }
   }
 
+  /** Nobody told a static seed that everything is wanted: it fetches what it is asked for, a window at a time. */
+  #fetchAhead(bulk: BlockRun): void {
+    const [gap] = this.#selection.missing(bulk);
+    if (gap === undefined || this.#parents.fetchingMissing) return;
+    this.#parents.fetchMissing({ first: gap.first, count: Math.min(gap.count, STATIC_AHEAD) });
+  }
+
   #mayAskOrigin(): boolean {
     return this.#backToSource === 'granted' || this.#backToSource === 'free';
   }
@@ -296,7 +319,6 @@ export class Conductor implements AsyncDisposable {
   #tick(): void {
     const now = monotonicNow();
     if (this.#lostAt !== undefined) this.#reviveSession(now);
-    if (this.#backToSource !== 'never') for (const demand of this.#demands) this.#hedge(demand, now);
     this.#pump();
   }
 
@@ -305,11 +327,17 @@ export class Conductor implements AsyncDisposable {
     const { geometry } = this.task;
     if (demand.position >= demand.range.end || this.#origin.busy) return;
     const block = geometry.blockAt(demand.position);
-    if (this.task.blocks.has(block) || this.#origin.isFetching(block)) return;
+    if (this.task.blocks.has(block)) return;
     const sign = this.#parents.signAbout(block);
-    const patience = Math.max(HEDGE_AFTER, HEDGE_ANSWERS * sign.usualAnswer);
-    if (now - Math.max(demand.waitingSince, sign.at) < patience) return;
-    const end = Math.min(demand.range.end, demand.position + HEDGE_LENGTH);
+    const stillSilent = sign.at < this.#hedgedAt;
+    if (!stillSilent) {
+      const patience = Math.max(HEDGE_AFTER, HEDGE_ANSWERS * sign.usualAnswer);
+      if (now - Math.max(demand.waitingSince, sign.at) < patience) return;
+      this.#hedgeLength = FIRST_HEDGE;
+    }
+    this.#hedgedAt = now;
+    const end = Math.min(demand.range.end, demand.position + this.#hedgeLength);
+    this.#hedgeLength = Math.min(LONGEST_HEDGE, this.#hedgeLength * 2);
     const wanted = geometry.blocksOf({ start: demand.position, end });
     const stop = Math.min(wanted.first + wanted.count, this.task.blocks.next(true, block));
     const run = { first: block, count: stop - block };
@@ -371,6 +399,7 @@ export class Conductor implements AsyncDisposable {
       this.#allow('free');
       return;
     }
+    this.#static = true;
     this.#parents.offer(
       seeds.map((address) => {
         const id = `static:${address.host}:${address.port}`;
@@ -464,7 +493,7 @@ export class Conductor implements AsyncDisposable {
     this.traffic.originBytes += data.length;
     this.#env.metrics.traffic.add(data.length, { type: 'BACK_TO_SOURCE' });
     this.#digests.add(run, digests);
-    this.#reportTimer ??= setTimeout(() => this.#sendReports(), REPORT_DELAY);
+    if (!this.#closed) this.#reportTimer ??= setTimeout(() => this.#sendReports(), REPORT_DELAY);
   }
 
   #storedFromParent(parent: string, run: BlockRun, bytes: number): void {
@@ -570,7 +599,10 @@ export class Conductor implements AsyncDisposable {
   readonly #requests = new WeakMap<DownloadRequest, { url: string; headers: Readonly<Record<string, string>> }>();
 
   /** The same object for the same credentials, so that a fetch can tell whether there are newer ones. */
-  #originRequest(request: DownloadRequest): { readonly url: string; readonly headers: Readonly<Record<string, string>> } {
+  #originRequest(request: DownloadRequest): {
+    readonly url: string;
+    readonly headers: Readonly<Record<string, string>>;
+  } {
     const known = this.#requests.get(request);
     if (known !== undefined) return known;
     const made = { url: request.url, headers: request.requestHeaders };

@@ -1,4 +1,4 @@
-import { type ByteRange, type BlockRun, Deferred, abortable, type Geometry, lengthOf } from '@pantala/base';
+import { abortable, type BlockRun, type ByteRange, Deferred, type Geometry, lengthOf } from '@pantala/base';
 import { URGENT_LENGTH } from './contract.ts';
 
 /** Bytes ahead of a reader that are asked for when its range is neither small nor most of the content. */

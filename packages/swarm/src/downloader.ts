@@ -1,10 +1,10 @@
 import { tmpdir } from 'node:os';
 import {
   type BlockRun,
-  blobDigestOfUrl,
   type ByteRange,
+  blobDigestOfUrl,
   defaultPieceLength,
-  Geometry,
+  type Geometry,
   hostId,
   type Logger,
   lengthOf,
@@ -25,8 +25,8 @@ import { swarmMetrics } from './metrics.ts';
 import { TaskNewsBoard } from './news/task-news.ts';
 import type { ServerAddress, SwarmOptions, SwarmOptionsGiven } from './options.ts';
 import { spoolContent } from './origin-spool.ts';
-import type { HostFacts } from './schedulers/host-message.ts';
 import { ParentHosts } from './parents/parent-hosts.ts';
+import type { HostFacts } from './schedulers/host-message.ts';
 import { Schedulers } from './schedulers/schedulers.ts';
 import { TaskDoneLog } from './task-done-log.ts';
 import { TaskReader } from './task-reader.ts';
@@ -139,7 +139,11 @@ class Downloads implements Swarm {
     if (task === undefined) throw new PantalaError('not-found', `task ${taskId} is not known here`);
     let board = this.#boards.get(taskId);
     if (board === undefined) {
-      board = new TaskNewsBoard(task, this.#env.options.host.seed, () => this.#conductors.get(taskId)?.asksOrigin === true);
+      board = new TaskNewsBoard(
+        task,
+        this.#env.options.host.seed,
+        () => this.#conductors.get(taskId)?.asksOrigin === true,
+      );
       this.#boards.set(taskId, board);
     }
     try {
@@ -242,7 +246,8 @@ class Downloads implements Swarm {
     }
     const ask = { url: request.url, headers: request.requestHeaders, signal };
     const stat = await this.#env.origin.stat(ask);
-    if (stat.contentLength === undefined) return { task: await this.#createSpooled(id, request, signal), ranges: false };
+    if (stat.contentLength === undefined)
+      return { task: await this.#createSpooled(id, request, signal), ranges: false };
     const description = this.#describe(id, request, stat.contentLength, stat.headers);
     return { task: await this.#env.store.create(description), ranges: stat.acceptsRanges };
   }

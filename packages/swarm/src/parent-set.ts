@@ -51,6 +51,7 @@ export class ParentSet implements AsyncDisposable {
   /** Blocks asked for, with whom. */
   readonly #asked = new Map<Member, Set<BlockRun>>();
   readonly #working = new Set<Promise<void>>();
+  #missing = 0;
   /** Parents that gave wrong bytes: never again for this task. */
   readonly #banned = new Set<string>();
 
@@ -97,9 +98,19 @@ export class ParentSet implements AsyncDisposable {
     if (member === undefined || parent === undefined) return false;
     for (const part of withinPieces(task.geometry, run, REQUEST_BLOCKS)) {
       selection.take(part);
-      this.#run(this.#fetch(member, parent, part, true, () => selection.release(part)));
+      this.#missing++;
+      const ended = (): void => {
+        this.#missing--;
+        selection.release(part);
+      };
+      this.#run(this.#fetch(member, parent, part, true, ended));
     }
     return true;
+  }
+
+  /** Whether a seed is fetching on our behalf at this moment. */
+  get fetchingMissing(): boolean {
+    return this.#missing > 0;
   }
 
   /** Whether a seed that fetches for others is here or about to be. */
@@ -174,13 +185,7 @@ export class ParentSet implements AsyncDisposable {
     if (news.held.length + news.assigned.length + news.deferred.length > 0) this.#deps.changed();
   }
 
-  async #fetch(
-    member: Member,
-    parent: Parent,
-    run: BlockRun,
-    fetchMissing: boolean,
-    ended: () => void,
-  ): Promise<void> {
+  async #fetch(member: Member, parent: Parent, run: BlockRun, fetchMissing: boolean, ended: () => void): Promise<void> {
     const { intake, selection, task } = this.#deps;
     const { candidate, pace } = member;
     const id = candidate.peerId;

@@ -1,4 +1,4 @@
-import { type Logger, logPeerId, Lru, monotonicNow } from '@pantala/base';
+import { type Logger, Lru, logPeerId, monotonicNow } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { DownloadRequest, TrafficCount } from './contract.ts';
 import { newTraceId, taskDone } from './task-done.ts';

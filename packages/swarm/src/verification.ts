@@ -1,4 +1,12 @@
-import { BLOCK_LENGTH, Bitmap, type BlockRun, blockDigest, DIGEST_LENGTH, type Geometry, pieceDigest } from '@pantala/base';
+import {
+  Bitmap,
+  BLOCK_LENGTH,
+  type BlockRun,
+  blockDigest,
+  DIGEST_LENGTH,
+  type Geometry,
+  pieceDigest,
+} from '@pantala/base';
 import { overlap } from './selection/units.ts';
 
 /** Whether a seed, or two fetches that agree, stand for a digest, or only a peer that nobody has confirmed. */

@@ -77,7 +77,8 @@ export class ParentHosts implements AsyncDisposable {
     });
     const { task, listener } = open;
     const common = { candidate, task, hostId: this.#hostId, listener };
-    if (description === 'upstream') return new UpstreamParent({ ...common, client: host.upload, limiter: this.#limiter });
+    if (description === 'upstream')
+      return new UpstreamParent({ ...common, client: host.upload, limiter: this.#limiter });
     return new PantalaParent({
       ...common,
       bulk: open.bulk,

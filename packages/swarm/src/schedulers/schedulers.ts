@@ -1,5 +1,5 @@
-import { HashRing, type Logger, PantalaError } from '@pantala/base';
 import type { pantalaV1, Sent } from '@pantala/api';
+import { HashRing, type Logger, PantalaError } from '@pantala/base';
 import type { ServerAddress, SwarmOptions } from '../options.ts';
 import type { HostFacts } from './host-message.ts';
 import { SchedulerLink } from './link.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createServer, dfdaemonV2, pantalaV1, type RpcServer, serve } from '@pantala/api';
-import { type ByteRange, lengthOf, type LogFields, type Logger, noMetrics, PantalaError } from '@pantala/base';
+import { type ByteRange, type LogFields, type Logger, lengthOf, noMetrics, PantalaError } from '@pantala/base';
 import { openStore, type TaskStore } from '@pantala/store';
 import { createDownloader, type DownloadRequest, type OpenTask, type ServerAddress, type Swarm } from '@pantala/swarm';
 import { Scratch } from '@pantala/testkit';
@@ -13,8 +13,15 @@ export interface LogLine {
 
 /** A logger that keeps its lines. */
 export function keepingLogger(lines: LogLine[], fields: LogFields = {}): Logger {
-  const keep = (message: string, more: LogFields = {}): void => void lines.push({ message, fields: { ...fields, ...more } });
-  return { debug: keep, info: keep, warn: keep, error: keep, child: (more) => keepingLogger(lines, { ...fields, ...more }) };
+  const keep = (message: string, more: LogFields = {}): void =>
+    void lines.push({ message, fields: { ...fields, ...more } });
+  return {
+    debug: keep,
+    info: keep,
+    warn: keep,
+    error: keep,
+    child: (more) => keepingLogger(lines, { ...fields, ...more }),
+  };
 }
 
 export interface NodeOptions {

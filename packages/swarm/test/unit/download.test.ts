@@ -1,21 +1,7 @@
-import { noMetrics, silentLogger } from '@pantala/base';
-import { startScheduler } from '@pantala/scheduler';
-import type { ServerAddress } from '@pantala/swarm';
 import { Content, Origin, until } from '@pantala/testkit';
 import { expect, test } from 'vitest';
+import { MEBI, scheduler } from '../support/cluster.ts';
 import { Node } from '../support/node.ts';
-
-const MEBI = 1024 * 1024;
-
-async function scheduler(): Promise<AsyncDisposable & { readonly at: ServerAddress }> {
-  const running = await startScheduler(
-    { listen: { host: '127.0.0.1', port: 0 } },
-    { logger: silentLogger, metrics: noMetrics },
-  );
-  const { address } = running;
-  if ('path' in address) throw new Error('a TCP address was expected');
-  return { at: address, [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
-}
 
 function doneLines(node: Node): number {
   return node.lines.filter(({ message }) => message.startsWith('peer task done')).length;
