@@ -22,12 +22,12 @@ export function loadPeerConfig(path: string): LoadedPeerConfig {
   return compile(readConfig(path, report), report);
 }
 
-/** The same for a part of a larger file. The report gets what is wrong with it; `config` is to be used if nothing is. */
-export function decodePeerConfig(node: ConfigNode, report: ConfigReport, generation: Generation): PeerConfig {
+/** The same for a part of a larger file. Its report gets what is wrong with it. */
+export function decodePeerConfig(node: ConfigNode, generation: Generation): PeerConfig {
   if (generation === 'today') return compileToday(todaySchema.decode(node), readText);
   const file = olderSchema.decode(node);
   const place = file.proxy;
-  const proxy = place.file === undefined ? place.inline : olderProxySchema.decode(readConfig(place.file, report));
+  const proxy = place.file === undefined ? place.inline : olderProxySchema.decode(node.other(place.file));
   return compileOlder(file, proxy, readText);
 }
 
@@ -52,7 +52,7 @@ export function generationOf(node: ConfigNode): Generation {
 }
 
 function compile(node: ConfigNode, report: ConfigReport): LoadedPeerConfig {
-  const config = decodePeerConfig(node, report, generationOf(node));
+  const config = decodePeerConfig(node, generationOf(node));
   report.throwIfBad();
   return { config, warnings: report.warnings };
 }

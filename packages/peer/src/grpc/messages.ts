@@ -22,7 +22,8 @@ export function downloadRequest(download: Download, given: Pick<DownloadRequest,
   return {
     url,
     requestHeaders: lowerCased(download.requestHeader),
-    ...(digest ? { digest } : {}),
+    // Other algorithms identify nothing: they are compared when the content is there.
+    ...(digest !== undefined && /^sha(256|512):/.test(digest) ? { digest: digest.toLowerCase() } : {}),
     ...(tag ? { tag } : {}),
     ...(application ? { application } : {}),
     // The field cannot tell "no filter" from "not said"; upstream's clients always send their list.

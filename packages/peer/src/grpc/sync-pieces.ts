@@ -52,7 +52,7 @@ export async function* syncPieces(
   const stop = () => news.fail(signal.reason);
   signal.addEventListener('abort', stop, { once: true });
   try {
-    for (const piece of [...missing]) tell(piece);
+    for (const piece of missing) tell(piece);
     if (missing.size === 0) news.end();
     for await (const piece of news) {
       const { start, end } = geometry.pieceRange(piece);
