@@ -38,7 +38,7 @@ export async function run(args: readonly string[]): Promise<number> {
       .command(role)
       .description(ROLE_DESCRIPTIONS[role])
       .option('-c, --config <file>', `upstream's ${ROLE_FILES[role]}; without one, defaults`)
-      .option('--log-dir <directory>', 'directory of the log files', '/var/log/dragonfly')
+      .option('--log-dir <directory>', "directory of this program's log files; upstream's below /var/log/dragonfly")
       .option('--verbose', 'write debug lines')
       .option('--console', 'write the log to stderr as well')
       .option('--json', 'print one line with the addresses when it answers')

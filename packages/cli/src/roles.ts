@@ -22,26 +22,29 @@ interface LogPlace {
   readonly file: string;
 }
 
-interface RoleBase {
-  readonly log: LogPlace;
-  readonly warnings: readonly string[];
-}
-
 /** A program with everything that it is told: plain data. */
 export type Role =
-  | (RoleBase & { readonly name: 'manager'; readonly options: ManagerOptions })
-  | (RoleBase & {
+  | { readonly name: 'manager'; readonly options: ManagerOptions }
+  | {
       readonly name: 'scheduler';
       readonly options: SchedulerOptions;
       readonly metrics: Address | undefined;
       readonly profiles: Address | undefined;
-    })
-  | (RoleBase & {
+    }
+  | {
       readonly name: 'peer';
       readonly config: PeerConfig;
       readonly schedulers: readonly Address[];
       readonly dynconfigPath: string | undefined;
-    });
+    };
+
+/** A program as its files have it. */
+export interface LoadedRole {
+  readonly role: Role;
+  readonly log: LogPlace;
+  /** Keys without effect, with place and reason. */
+  readonly warnings: readonly string[];
+}
 
 export interface RunningRole extends AsyncDisposable {
   /** For the line that says that it is ready. */
@@ -57,19 +60,23 @@ export async function loadRole(
   name: RoleName,
   config: string | undefined,
   dynconfigPath: string | undefined,
-): Promise<Role> {
+): Promise<LoadedRole> {
   switch (name) {
     case 'manager': {
       const { readManagerFile } = await import('./config/manager-file.ts');
       const { options, operation, warnings } = readManagerFile(config);
-      return { name, options, warnings, log: logPlace(operation, operation.logDirectory, 'manager/core.log') };
+      return {
+        role: { name, options },
+        warnings,
+        log: logPlace(operation, operation.logDirectory, 'manager/core.log'),
+      };
     }
     case 'scheduler': {
       const { readSchedulerFile } = await import('./config/scheduler-file.ts');
       const { options, operation, warnings } = readSchedulerFile(config, dynconfigPath);
       const { metrics, profiles } = operation;
       const log = logPlace(operation, operation.logDirectory, 'scheduler/core.log');
-      return { name, options, metrics, profiles, warnings, log };
+      return { role: { name, options, metrics, profiles }, warnings, log };
     }
     case 'peer': {
       const { defaultPeerConfig, loadPeerConfig, readDynconfig } = await import('@pantala/peer');
@@ -78,20 +85,22 @@ export async function loadRole(
       const dynconfig =
         peer.manager === undefined && dynconfigPath !== undefined ? readDynconfig(dynconfigPath) : undefined;
       return {
-        name,
-        config: peer,
-        schedulers: [...peer.schedulers, ...(dynconfig?.schedulers ?? [])],
-        dynconfigPath: dynconfig === undefined ? undefined : dynconfigPath,
+        role: {
+          name,
+          config: peer,
+          schedulers: [...peer.schedulers, ...(dynconfig?.schedulers ?? [])],
+          dynconfigPath: dynconfig === undefined ? undefined : dynconfigPath,
+        },
         warnings: [...warnings, ...(dynconfig?.warnings ?? [])],
-        log: logPlace(peer.log, peer.log.directory, peerLogPath(peer)),
+        log: logPlace(peer.log, peer.log.directory, peerLogPath(peer.generation)),
       };
     }
   }
 }
 
 /** `daemon/core.log` of the older generation, `dfdaemon/dfdaemon.log` of today's. */
-export function peerLogPath(config: PeerConfig): string {
-  return config.generation === 'older' ? 'daemon/core.log' : 'dfdaemon/dfdaemon.log';
+export function peerLogPath(generation: PeerConfig['generation']): string {
+  return generation === 'older' ? 'daemon/core.log' : 'dfdaemon/dfdaemon.log';
 }
 
 function logPlace(

@@ -1,6 +1,6 @@
 import { rm, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { commonV2 } from '@pantala/api';
+import type { commonV2 } from '@pantala/api';
 import { PantalaError, parseContentDigest } from '@pantala/base';
 import { parseDuration, parseSize } from '@pantala/service';
 import { type DownloadCount, type DownloadOrder, download } from '../download/download.ts';

@@ -24,10 +24,12 @@ export interface SupervisedProgram {
 }
 
 export async function serve(name: RoleName, options: ServeOptions): Promise<number> {
-  const { role, logging } =
-    options.supervised === undefined ? await fromFiles(name, options) : supervised(options.supervised);
+  const { role, logging, warnings } =
+    options.supervised === undefined
+      ? await fromFiles(name, options)
+      : { ...supervised(options.supervised), warnings: [] };
   using logger = createLogger(logging);
-  for (const warning of role.warnings) {
+  for (const warning of warnings) {
     note(`pantala ${name}: ${warning}`);
     logger.warn(warning);
   }
@@ -45,16 +47,19 @@ export async function serve(name: RoleName, options: ServeOptions): Promise<numb
   process.exit(status);
 }
 
-async function fromFiles(name: RoleName, options: ServeOptions): Promise<SupervisedProgram> {
+async function fromFiles(
+  name: RoleName,
+  options: ServeOptions,
+): Promise<SupervisedProgram & { readonly warnings: readonly string[] }> {
   const dynconfig = options.dynconfig ?? (existsSync(DYNCONFIG) ? DYNCONFIG : undefined);
-  const role = await loadRole(name, options.config, dynconfig);
+  const { role, log, warnings } = await loadRole(name, options.config, dynconfig);
   return {
     role,
+    warnings,
     logging: {
-      verbose: options.verbose === true || role.log.verbose,
-      console: options.console === true || role.log.console,
-      file:
-        options.logDir === undefined ? join(role.log.directory, role.log.path) : join(options.logDir, role.log.file),
+      verbose: options.verbose === true || log.verbose,
+      console: options.console === true || log.console,
+      file: options.logDir === undefined ? join(log.directory, log.path) : join(options.logDir, log.file),
     },
   };
 }

@@ -1,5 +1,15 @@
 import type { ManagerOptions } from '@pantala/manager';
-import { type ConfigNode, ConfigReport, either, parseConfig, port, readConfig, section, text } from '@pantala/service';
+import {
+  type ConfigNode,
+  ConfigReport,
+  type Decoder,
+  either,
+  parseConfig,
+  port,
+  readConfig,
+  section,
+  text,
+} from '@pantala/service';
 import {
   directoryKeys,
   EVERYWHERE,
@@ -14,6 +24,12 @@ import {
 } from './shared.ts';
 
 const NO_OTHER_DATABASE = 'the database is an SQLite file';
+
+const sqliteOnly: Decoder<void> = {
+  decode(node) {
+    if (!node.absent && node.text !== 'sqlite') node.warning(`${node.path} has no effect: ${NO_OTHER_DATABASE}`);
+  },
+};
 
 /** Upstream's `manager.yaml`. `database.sqlite` is ours. */
 export const managerSchema = section(
@@ -43,10 +59,9 @@ export const managerSchema = section(
       { unused: { ...unusedDirectoryKeys, name: 'it has no effect upstream either' } },
     ),
     database: section(
-      { sqlite: section({ path: text() }) },
+      { type: sqliteOnly, sqlite: section({ path: text() }) },
       {
         unused: {
-          type: NO_OTHER_DATABASE,
           mysql: NO_OTHER_DATABASE,
           postgres: NO_OTHER_DATABASE,
           redis: 'no Redis is needed',

@@ -143,6 +143,11 @@ export class ConfigNode {
     return this.#child(undefined, this.path === '' ? key : `${this.path}.${key}`);
   }
 
+  /** Another file that this one names; its remarks go to the same report. @throws as readConfig */
+  other(path: string): ConfigNode {
+    return readConfig(path, this.#source.report);
+  }
+
   problem(text: string, at = this.#place(this.#node)): void {
     this.#source.report.problem(at, text);
   }
