@@ -63,6 +63,7 @@ export class Journal {
   #pendingLength = 0;
   #flush: Deferred | undefined;
   #compacting = false;
+  #closed = false;
   #unsynced = false;
 
   private constructor(path: string, fd: number, size: number, bootId: Buffer) {
@@ -109,6 +110,7 @@ export class Journal {
    * @param keep write it later when it cannot be written now (a record that takes something back)
    */
   append(record: Buffer, keep = false): number {
+    if (this.#closed) throw new PantalaError('unavailable', 'the store is closed');
     const offset = this.size;
     this.#pending.push(record);
     if (keep) this.#kept.push(record);
@@ -229,8 +231,11 @@ export class Journal {
     }
   }
 
+  /** Writes what is pending; nothing can be appended afterwards. */
   close(): void {
     this.flushNow();
+    this.#closed = true;
+    this.#pendingLength = 0;
     closeSync(this.#fd);
   }
 }

@@ -1,12 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import type { BigIntStats } from 'node:fs';
 import { fchmod, read, write } from 'node:fs';
 import { link, open, rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { PantalaError, throwIfAborted } from '@pantala/base';
 import { copyFileRange, reflink } from '@pantala/linux';
-import type { InodeFacts } from './journal-format.ts';
 
 const readFile = promisify(read);
 const writeFile = promisify(write);
@@ -14,10 +12,6 @@ const changeMode = promisify(fchmod);
 
 /** Bytes of one read and write where the kernel cannot copy. */
 const COPY_LENGTH = 1024 * 1024;
-
-export function factsOf(stats: BigIntStats): InodeFacts {
-  return { inode: stats.ino, size: stats.size, modifiedNs: stats.mtimeNs, changedNs: stats.ctimeNs };
-}
 
 export interface CopyOptions {
   readonly overwrite: boolean;
@@ -101,8 +95,12 @@ export async function linkOut(dataPath: string, fd: number, path: string): Promi
 async function linkNew(from: string, path: string): Promise<void> {
   try {
     await link(from, path);
-  } catch (error) {
-    throw PantalaError.from(error).code === 'already-exists' ? alreadyExists(path) : error;
+  } catch (thrown) {
+    const error = PantalaError.from(thrown);
+    if (error.code === 'already-exists') throw alreadyExists(path);
+    // A file system without hard links: between the look and the move somebody else's file could be lost.
+    if (error.code !== 'permission-denied' || (await exists(path))) throw error;
+    await rename(from, path);
   }
 }
 

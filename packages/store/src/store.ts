@@ -125,12 +125,12 @@ class FileStore implements TaskStore, TaskHost {
   get(id: string): StoredTask | undefined {
     const task = this.#tasks.get(id);
     task?.refresh();
-    if (task !== undefined) this.#verifier.demand(task);
+    if (task?.suspected) this.#verifier.add(task, true);
     return task;
   }
 
   async create(description: TaskDescription): Promise<StoredTask> {
-    this.#assertOpen();
+    this.assertOpen();
     const known = this.#tasks.get(description.id);
     if (known === undefined) return this.#add(description);
     if (known.contentLength !== description.contentLength) {
@@ -140,7 +140,7 @@ class FileStore implements TaskStore, TaskHost {
       );
     }
     known.refresh();
-    if (known.suspect.count > 0) await this.#verifyForAWhile(known);
+    if (known.suspected) await this.#verifyForAWhile(known);
     return known;
   }
 
@@ -161,6 +161,7 @@ class FileStore implements TaskStore, TaskHost {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(new PantalaError('cancelled', 'the store is closed'));
     for (const timer of this.#timers) clearInterval(timer);
+    for (const task of this.#tasks.values()) task.closed();
     await this.#verifier.stopped();
     await Promise.all(this.#background);
     this.#recordUses();
@@ -202,7 +203,7 @@ class FileStore implements TaskStore, TaskHost {
   }
 
   suspected(task: FileTask): void {
-    this.#verifier.add(task);
+    this.#verifier.add(task, false);
   }
 
   voided(task: FileTask, reason: PantalaError | undefined): void {
@@ -262,10 +263,10 @@ class FileStore implements TaskStore, TaskHost {
   }
 
   async #verifyForAWhile(task: FileTask): Promise<void> {
-    this.#verifier.demand(task);
+    this.#verifier.add(task, true);
     const verified = new Promise<void>((resolve) => {
       const look = () => {
-        if (task.suspect.count === 0) resolve();
+        if (!task.suspected) resolve();
         else if (!this.#closing.signal.aborted) setImmediate(look);
       };
       look();
@@ -282,7 +283,7 @@ class FileStore implements TaskStore, TaskHost {
     for (const task of this.#tasks.values()) {
       task.completeIfEmpty();
       if (otherBoot) task.suspectAll();
-      if (task.suspect.count > 0) this.#verifier.add(task);
+      if (task.suspected) this.#verifier.add(task, false);
     }
     if (otherBoot) await this.#compact();
     this.#inBackground('sweeping', this.#sweep());
@@ -400,7 +401,7 @@ class FileStore implements TaskStore, TaskHost {
     this.#background.add(done);
   }
 
-  #assertOpen(): void {
+  assertOpen(): void {
     if (this.#closing.signal.aborted) throw new PantalaError('unavailable', 'the store is closed');
   }
 }

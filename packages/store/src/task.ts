@@ -1,11 +1,7 @@
-import { fstatSync, read as readCallback, write as writeCallback } from 'node:fs';
-import { promisify } from 'node:util';
 import {
-  Bitmap,
   type BlockRun,
   type ByteRange,
   crc32,
-  Deferred,
   DIGEST_LENGTH,
   Geometry,
   Listeners,
@@ -16,6 +12,7 @@ import {
   type ReadonlyBitmap,
 } from '@pantala/base';
 import type { DataLease, StoredTask, StoreEvent, TaskDescription, Trust } from './contract.ts';
+import { factsOf, readRange, sameContent, writeAt } from './file-io.ts';
 import type { Journal } from './journal.ts';
 import {
   CREATED_FIXED_LENGTH,
@@ -25,13 +22,11 @@ import {
   encodeRuns,
   type InodeFacts,
 } from './journal-format.ts';
-import { copyOut, factsOf, linkOut } from './outputs.ts';
+import { copyOut, linkOut } from './outputs.ts';
+import { type Flight, Partial } from './partial.ts';
 import type { OpenFiles, TaskFiles } from './task-files.ts';
 import { UniformBitmap } from './uniform-bitmap.ts';
 import { damagedBlocks } from './verification.ts';
-
-const readFile = promisify(readCallback);
-const writeFile = promisify(writeCallback);
 
 /** Blocks that are checked in one go: 1 MiB. */
 const VERIFIED_AT_ONCE = 64;
@@ -43,6 +38,8 @@ export interface TaskHost {
   /** Descriptions that were asked for lately; the others lie in the journal. */
   readonly descriptions: Lru<string, TaskDescription>;
   now(): number;
+  /** @throws `unavailable` once the store is closed */
+  assertOpen(): void;
   /** Told that the task's blocks take so many bytes more. */
   grew(bytes: number): void;
   used(task: FileTask): void;
@@ -52,24 +49,6 @@ export interface TaskHost {
   suspected(task: FileTask): void;
   voided(task: FileTask, reason: PantalaError | undefined): void;
   damaged(blocks: number): void;
-}
-
-/** A write, or a check, that is under way: nobody else touches its blocks until it is done. */
-interface Flight {
-  readonly run: BlockRun;
-  readonly done: Deferred;
-}
-
-/** What only tasks that are neither complete nor empty need. */
-interface Partial {
-  readonly blocks: Bitmap;
-  provisional: Bitmap | undefined;
-  suspect: Bitmap | undefined;
-  /** Bytes of all three. */
-  bytes: number;
-  /** Of a linked file that is being verified: what it was when that began, and who waits for the end. */
-  verifying: { readonly facts: InodeFacts; readonly done: Deferred } | undefined;
-  readonly flights: Set<Flight>;
 }
 
 export interface TaskRecord {
@@ -158,6 +137,11 @@ export class FileTask implements StoredTask {
     return this.#partial?.suspect ?? new UniformBitmap(this.geometry.blockCount, false);
   }
 
+  /** Some of its blocks wait to be verified. */
+  get suspected(): boolean {
+    return (this.#partial?.suspect?.count ?? 0) > 0;
+  }
+
   get linked(): InodeFacts | undefined {
     return this.#linked;
   }
@@ -169,7 +153,7 @@ export class FileTask implements StoredTask {
 
   /** Somebody reads, writes or watches it while it is not complete. */
   get busy(): boolean {
-    if (this.#host.files.isPinned(this.id) || (this.#partial?.flights.size ?? 0) > 0) return true;
+    if (this.#host.files.isPinned(this.id) || this.#partial?.busy) return true;
     return !this.complete && (this.#listeners?.size ?? 0) > 0;
   }
 
@@ -192,17 +176,20 @@ export class FileTask implements StoredTask {
     this.#assertRun(run, data, digests);
     const epoch = this.#epoch;
     // A file with another name is somebody else's too: it is never written to, only found right or dropped.
-    if (this.#linked !== undefined && !this.complete) await this.#part().verifying?.done.promise;
-    const flight = await this.#takeOff(run);
+    if (this.#linked !== undefined && !this.complete) await this.#part().verified.promise;
+    using flight = await this.#takeOff(run);
+    if (flight === undefined) return;
+    const { partial } = flight;
     try {
       this.#assertEpoch(epoch);
-      const missing = this.#missing(run, trust);
+      const missing = partial.missing(run, trust);
       if (missing.length === 0) return;
       const start = this.geometry.blockRange(run.first).start;
       using files = this.#pin();
       for (const part of missing) {
         const range = this.geometry.runRange(part);
-        await this.#writeData(files, data.subarray(range.start - start, range.end - start), range.start);
+        const bytes = data.subarray(range.start - start, range.end - start);
+        await writeAt(files.data, bytes, range.start, (length) => this.#host.makeRoom(length));
       }
       this.#assertEpoch(epoch);
       for (const part of missing) {
@@ -211,11 +198,9 @@ export class FileTask implements StoredTask {
         files.writeDigests(bytes, part.first * DIGEST_LENGTH);
       }
       if (trust === 'checked') await this.#reveal(missing, epoch);
-      else this.#hide(missing);
+      else for (const part of missing) this.#host.grew(partial.hide(part));
     } catch (error) {
       throw PantalaError.from(error);
-    } finally {
-      this.#land(flight);
     }
   }
 
@@ -226,10 +211,7 @@ export class FileTask implements StoredTask {
   }
 
   discardProvisional(): void {
-    const partial = this.#partial;
-    if (partial?.provisional === undefined) return;
-    for (const run of partial.provisional.runs(true)) this.#account(partial, -lengthOf(this.geometry.runRange(run)));
-    partial.provisional = undefined;
+    if (this.#partial !== undefined) this.#host.grew(this.#partial.dropProvisional());
   }
 
   blockDigests(run: BlockRun): Buffer | undefined {
@@ -268,7 +250,7 @@ export class FileTask implements StoredTask {
     const epoch = this.#epoch;
     using files = this.#pin();
     this.#host.used(this);
-    const data = await this.#readData(files, range);
+    const data = await readRange(files.data, range);
     this.#assertEpoch(epoch);
     return data;
   }
@@ -299,13 +281,13 @@ export class FileTask implements StoredTask {
     using files = this.#pin();
     this.#host.used(this);
     // Known as linked before it is, with a time that never fits: after a crash in between it is verified.
-    const before = factsNow(files);
+    const before = factsOf(files.data);
     this.#setLinked({ ...before, changedNs: 0n });
     await this.#host.journal.flushed();
     try {
       await linkOut(this.#host.files.dataPath(this.id), files.data, path);
     } finally {
-      const after = factsNow(files);
+      const after = factsOf(files.data);
       if (sameContent(before, after)) this.#setLinked(after);
     }
     await this.#host.journal.flushed();
@@ -336,6 +318,12 @@ export class FileTask implements StoredTask {
     await freed;
   }
 
+  /** The store closes: nobody may wait for a verification that does not come. */
+  closed(): void {
+    if (this.#linked !== undefined) this.#partial?.verified.resolve();
+    this.#epoch++;
+  }
+
   /** A task without content is complete from the start. */
   completeIfEmpty(): void {
     if (this.contentLength === 0 && !this.complete) this.#finish();
@@ -356,11 +344,7 @@ export class FileTask implements StoredTask {
   recoverBlocks(runs: readonly BlockRun[]): void {
     if (this.complete) return;
     const partial = this.#part();
-    for (const run of this.#within(runs)) {
-      this.#account(partial, this.#newBytes(partial, run));
-      partial.blocks.setRun(run);
-      for (let block = run.first; block < run.first + run.count; block++) partial.suspect?.clear(block);
-    }
+    for (const run of this.#within(runs)) this.#host.grew(partial.hold(run));
     if (partial.blocks.count === this.geometry.blockCount) this.recoverComplete(this.usedAt);
   }
 
@@ -373,20 +357,14 @@ export class FileTask implements StoredTask {
   }
 
   recoverSuspect(runs: readonly BlockRun[]): void {
-    const held = this.complete ? [{ first: 0, count: this.geometry.blockCount }] : [];
-    const bytes = this.bytes;
+    const wasComplete = this.complete;
     const partial = this.#part();
-    if (this.complete) {
+    if (wasComplete) {
       this.#completedAt = undefined;
-      partial.bytes = bytes;
-      for (const run of held) partial.blocks.setRun(run);
+      // Its bytes are counted already.
+      partial.hold({ first: 0, count: this.geometry.blockCount });
     }
-    partial.suspect ??= new Bitmap(this.geometry.blockCount);
-    for (const run of this.#within(runs)) {
-      this.#account(partial, this.#newBytes(partial, run));
-      partial.suspect.setRun(run);
-      for (let block = run.first; block < run.first + run.count; block++) partial.blocks.clear(block);
-    }
+    for (const run of this.#within(runs)) this.#host.grew(partial.doubt(run));
   }
 
   recoverLinked(facts: InodeFacts): void {
@@ -415,29 +393,29 @@ export class FileTask implements StoredTask {
   async verifySome(): Promise<boolean> {
     const epoch = this.#epoch;
     const first = this.suspect.next(true, 0);
-    if (first === this.geometry.blockCount) {
-      if (this.#partial !== undefined) this.#partial.suspect = undefined;
-      return false;
-    }
+    if (first === this.geometry.blockCount) return false;
     const [suspects] = this.suspect.runs(true, { first, count: VERIFIED_AT_ONCE });
-    const flight = await this.#takeOff(suspects as BlockRun);
+    using flight = await this.#takeOff(suspects as BlockRun);
+    if (flight === undefined) return false;
     try {
       using files = this.#open();
-      if (this.#linked !== undefined) this.#part().verifying ??= { facts: factsNow(files), done: new Deferred() };
+      if (this.#linked !== undefined) flight.partial.linkFacts ??= factsOf(files.data);
       // Blocks that were written anew meanwhile are suspect no longer.
       const runs = [...this.suspect.runs(true, suspects)];
       for (const run of runs) await this.#verifyRun(files, run, epoch);
       return true;
     } catch (error) {
-      if (epoch === this.#epoch) await this.void(PantalaError.from(error));
+      const reason = PantalaError.from(error);
+      // Anything but wrong bytes passes (no descriptors, no room in the journal): the next who asks tries again. But
+      // what waits to write to a linked file needs an outcome.
+      const wrong = reason.code === 'data-loss' || this.#linked !== undefined;
+      if (wrong && epoch === this.#epoch) await this.void(reason);
       return false;
-    } finally {
-      this.#land(flight);
     }
   }
 
   async #verifyRun(files: OpenFiles, run: BlockRun, epoch: number): Promise<void> {
-    const data = await this.#readData(files, this.geometry.runRange(run));
+    const data = await readRange(files.data, this.geometry.runRange(run));
     const digests = Buffer.alloc(run.count * DIGEST_LENGTH);
     files.readDigests(digests, run.first * DIGEST_LENGTH);
     this.#assertEpoch(epoch);
@@ -446,97 +424,28 @@ export class FileTask implements StoredTask {
     if (damaged.length > 0 && this.#linked !== undefined) {
       throw new PantalaError('data-loss', `the file of ${this.id} was changed through its hard link`);
     }
-    for (const block of damaged) this.#dropSuspect(block);
+    for (const block of damaged) this.#host.grew(this.#part().dropSuspect(block));
     const good = [...this.suspect.runs(true, run)];
     if (good.length > 0) await this.#reveal(good, epoch);
   }
 
-  #dropSuspect(block: number): void {
-    const partial = this.#part();
-    partial.suspect?.clear(block);
-    this.#account(partial, -lengthOf(this.geometry.blockRange(block)));
-  }
-
   #part(): Partial {
-    const count = this.geometry.blockCount;
-    this.#partial ??= {
-      blocks: new Bitmap(count),
-      provisional: undefined,
-      suspect: undefined,
-      bytes: 0,
-      verifying: undefined,
-      flights: new Set(),
-    };
+    this.#partial ??= new Partial(this.geometry);
     return this.#partial;
-  }
-
-  /** Bytes of those blocks of a run that are on disk in no way yet. */
-  #newBytes(partial: Partial, run: BlockRun): number {
-    const others = [partial.provisional, partial.suspect].filter((bitmap) => bitmap !== undefined);
-    let unknown = [...partial.blocks.runs(false, run)];
-    for (const bitmap of others) unknown = unknown.flatMap((part) => [...bitmap.runs(false, part)]);
-    return unknown.reduce((sum, part) => sum + lengthOf(this.geometry.runRange(part)), 0);
-  }
-
-  #account(partial: Partial, bytes: number): void {
-    partial.bytes += bytes;
-    this.#host.grew(bytes);
   }
 
   #within(runs: readonly BlockRun[]): BlockRun[] {
     return runs.filter(({ first, count }) => count > 0 && first + count <= this.geometry.blockCount);
   }
 
-  #missing(run: BlockRun, trust: Trust): BlockRun[] {
-    const missing = [...this.blocks.runs(false, run)];
-    if (trust === 'checked' || this.#partial?.provisional === undefined) return missing;
-    const provisional = this.#partial.provisional;
-    return missing.flatMap((part) => [...provisional.runs(false, part)]);
-  }
-
-  /** Waits until nobody writes to any of the blocks, and takes them. */
-  async #takeOff(run: BlockRun): Promise<Flight> {
-    const flight = { run, done: new Deferred() };
-    for (;;) {
-      const flights = this.#partial?.flights;
-      let inTheWay: Flight | undefined;
-      for (const other of flights ?? []) {
-        const apart = other.run.first >= run.first + run.count || run.first >= other.run.first + other.run.count;
-        if (!apart) inTheWay = other;
-      }
-      if (inTheWay === undefined) break;
-      await inTheWay.done.promise;
+  /** Takes blocks once nobody else has any of them under way; undefined when the task is complete by then. */
+  async #takeOff(run: BlockRun): Promise<Flight | undefined> {
+    while (!this.complete) {
+      const flight = this.#part().takeOff(run);
+      if (!(flight instanceof Promise)) return flight;
+      await flight;
     }
-    if (!this.complete) this.#part().flights.add(flight);
-    return flight;
-  }
-
-  #land(flight: Flight): void {
-    this.#partial?.flights.delete(flight);
-    flight.done.resolve();
-  }
-
-  async #writeData(files: OpenFiles, data: Buffer, position: number): Promise<void> {
-    let retried = false;
-    for (let done = 0; done < data.length; ) {
-      try {
-        done += (await writeFile(files.data, data, done, data.length - done, position + done)).bytesWritten;
-      } catch (thrown) {
-        const error = PantalaError.from(thrown);
-        if (error.code !== 'disk-full' || retried || !(await this.#host.makeRoom(data.length))) throw error;
-        retried = true;
-      }
-    }
-  }
-
-  async #readData(files: OpenFiles, range: ByteRange): Promise<Buffer> {
-    const data = Buffer.allocUnsafe(lengthOf(range));
-    for (let done = 0; done < data.length; ) {
-      const { bytesRead } = await readFile(files.data, data, done, data.length - done, range.start + done);
-      if (bytesRead === 0) throw new PantalaError('data-loss', `the file of ${this.id} ends at ${range.start + done}`);
-      done += bytesRead;
-    }
-    return data;
+    return undefined;
   }
 
   /** Journals blocks and then shows them. */
@@ -548,57 +457,40 @@ export class FileTask implements StoredTask {
     // Somebody else may have brought the same blocks meanwhile (a promotion takes none for itself).
     if (this.complete) return;
     const partial = this.#part();
-    for (const run of runs) {
-      this.#account(partial, this.#newBytes(partial, run));
-      partial.blocks.setRun(run);
-      if (partial.provisional === undefined && partial.suspect === undefined) continue;
-      for (let block = run.first; block < run.first + run.count; block++) {
-        partial.provisional?.clear(block);
-        partial.suspect?.clear(block);
-      }
-    }
+    for (const run of runs) this.#host.grew(partial.hold(run));
     this.#host.used(this);
     for (const run of runs) this.#listeners?.emit({ kind: 'blocks', run });
     // A listener may have made everything void.
     if (epoch === this.#epoch && partial.blocks.count === this.geometry.blockCount) this.#finish();
   }
 
-  #hide(runs: readonly BlockRun[]): void {
-    const partial = this.#part();
-    for (const run of runs) {
-      this.#account(partial, this.#newBytes(partial, run));
-      partial.provisional ??= new Bitmap(this.geometry.blockCount);
-      partial.provisional.setRun(run);
-    }
-  }
-
   #finish(): void {
     if (this.#linked !== undefined && !this.#settleLink()) return;
-    const verifying = this.#partial?.verifying;
+    const partial = this.#partial;
     this.#partial = undefined;
     this.#completedAt = this.#host.now();
     this.#host.journal.append(encodeComplete(this.serial, this.#completedAt));
-    verifying?.done.resolve();
+    if (this.#linked !== undefined) partial?.verified.resolve();
     this.#listeners?.emit({ kind: 'complete' });
   }
 
   /** Whether a linked file is what it was when its verification began; if not, that begins anew. */
   #settleLink(): boolean {
     using files = this.#open();
-    const facts = factsNow(files);
-    const known = this.#partial?.verifying?.facts;
+    const facts = factsOf(files.data);
+    const known = this.#partial?.linkFacts;
     if (known !== undefined && sameContent(known, facts) && known.changedNs === facts.changedNs) {
       this.#setLinked(facts);
       return true;
     }
-    if (this.#partial !== undefined) this.#partial.verifying = undefined;
+    if (this.#partial !== undefined) this.#partial.linkFacts = undefined;
     this.suspectAll();
     return false;
   }
 
   #forget(): void {
     this.#epoch++;
-    this.#partial?.verifying?.done.resolve();
+    if (this.#linked !== undefined) this.#partial?.verified.resolve();
     this.#host.grew(-this.bytes);
     this.#partial = undefined;
     this.#completedAt = undefined;
@@ -607,6 +499,7 @@ export class FileTask implements StoredTask {
   }
 
   #open(): OpenFiles {
+    this.#host.assertOpen();
     // The bytes of a task without any need no file; it is made when somebody wants a descriptor.
     const mode = this.bytes === 0 ? 'create' : this.complete ? 'read' : 'extend';
     if (mode === 'create' && !this.#host.journal.settle()) {
@@ -634,11 +527,11 @@ export class FileTask implements StoredTask {
   }
 
   #assertUnchanged(files: OpenFiles, known: InodeFacts): void {
-    const facts = factsNow(files);
+    const facts = factsOf(files.data);
     if (!sameContent(facts, known)) {
       throw new PantalaError('data-loss', `the file of ${this.id} was changed through its hard link`);
     }
-    if (facts.changedNs === known.changedNs || this.suspect.count > 0) return;
+    if (facts.changedNs === known.changedNs || this.suspected) return;
     // Renaming or removing the other name changes this time too, but so does who sets back the others.
     this.suspectAll();
     throw new PantalaError('failed-precondition', `the file of ${this.id} must be verified after a change of its link`);
@@ -675,13 +568,4 @@ export class FileTask implements StoredTask {
   #assertEpoch(epoch: number): void {
     if (epoch !== this.#epoch) throw new PantalaError('cancelled', `what task ${this.id} held is void`);
   }
-}
-
-function factsNow(files: OpenFiles): InodeFacts {
-  return factsOf(fstatSync(files.data, { bigint: true }));
-}
-
-/** Whether nothing says that the content is another. */
-function sameContent(a: InodeFacts, b: InodeFacts): boolean {
-  return a.inode === b.inode && a.size === b.size && a.modifiedNs === b.modifiedNs;
 }

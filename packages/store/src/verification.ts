@@ -27,14 +27,10 @@ export class Verifier {
     this.#signal = signal;
   }
 
-  add(task: FileTask): void {
-    if (!this.#queue.has(task)) this.#queue.set(task, false);
+  /** @param demanded somebody waits for it: it comes before those that nobody asked for */
+  add(task: FileTask, demanded: boolean): void {
+    this.#queue.set(task, demanded || this.#queue.get(task) === true);
     this.#running ??= this.#run();
-  }
-
-  /** Puts a task first. */
-  demand(task: FileTask): void {
-    if (this.#queue.has(task)) this.#queue.set(task, true);
   }
 
   /** Resolves when it has stopped, after its signal. */

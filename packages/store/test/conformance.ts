@@ -112,6 +112,26 @@ export function storeConformance(name: string, open: (directory: string) => Prom
       expect((await task.read({ start: 0, end: 100_000 })).equals(right.bytes)).toBe(true);
     });
 
+    test('what is not to be trusted never gets in the way of what is', async () => {
+      using directory = scratch();
+      await using store = await open(directory.path);
+      const right = content(2_000_000, 1_048_576);
+      const wrong = { ...content(2_000_000, 1_048_576), description: right.description };
+      const task = await store.create(right.description);
+      const { blockCount } = right.geometry;
+      const writes: Promise<void>[] = [];
+      for (let first = 0; first < blockCount; first++) {
+        const run = { first, count: 1 };
+        const both = [put(task, wrong, run, 'provisional'), put(task, right, run)];
+        writes.push(...both);
+      }
+      await Promise.all(writes);
+      await task.promote();
+      expect(task.complete).toBe(true);
+      expect((await task.read({ start: 0, end: 2_000_000 })).equals(right.bytes)).toBe(true);
+      expect(task.pieceDigest(0)?.equals(pieceDigest(digestsOf(right, right.geometry.pieceBlocks(0))))).toBe(true);
+    });
+
     test('a write that was under way when everything became void shows nothing', async () => {
       using directory = scratch();
       await using store = await open(directory.path);
