@@ -1,13 +1,16 @@
 import { createHash } from 'node:crypto';
 import { pantalaV1, type ServedService, serve } from '@pantala/api';
 import { lengthOf, PantalaError, throwIfAborted } from '@pantala/base';
-import type { StoredTask, TaskStore } from '@pantala/store';
+import type { StoredTask } from '@pantala/store';
+import type { ServiceContext } from './grpc/context.ts';
+import { downloadLocally } from './grpc/local-service.ts';
 
 /** Bytes read at once for a digest: larger reads gain nothing from the page cache. */
 const READ_LENGTH = 1024 * 1024;
 
-/** `pantala.v1.LocalStore`: what the store holds, for programs of the same machine. */
-export function localStoreService(store: TaskStore): ServedService {
+/** `pantala.v1.LocalStore`: what the store holds and what it costs to fill, for programs of the same machine. */
+export function localStoreService(context: ServiceContext): ServedService {
+  const { store } = context;
   return serve(pantalaV1.LocalStore, {
     async *listTasks() {
       for (const task of store.tasks()) yield described(task);
@@ -17,6 +20,16 @@ export function localStoreService(store: TaskStore): ServedService {
       if (task === undefined) throw new PantalaError('not-found', `task ${taskId} is not in the store`);
       const held = [...task.blocks.runs(true)];
       return { ...described(task), held, sha256: computeSha256 ? await sha256Of(task, signal) : '' };
+    },
+    async *downloadTask(request, call) {
+      for await (const { response, traffic } of downloadLocally(context, request, call)) {
+        const counts = {
+          originBytes: BigInt(traffic.originBytes),
+          peerBytes: BigInt(traffic.peerBytes),
+          localBytes: BigInt(traffic.localBytes),
+        };
+        yield response === undefined ? counts : { response, ...counts };
+      }
     },
   });
 }

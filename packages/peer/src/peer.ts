@@ -176,7 +176,7 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
   resources.use(
     await createServer({
       address: { path: config.socketPath },
-      services: [localService(context), localStoreService(store)],
+      services: [localService(context), localStoreService(context)],
     }),
   );
   const proxy = resources.use(

@@ -9,6 +9,7 @@ import {
 } from '@pantala/api';
 import { AbortScope, PantalaError, peerId } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
+import type { TrafficCount } from '@pantala/swarm';
 import { checkChecksum, verifyChecksum } from '../outputs/checksum.ts';
 import { OutputFile } from '../outputs/output-file.ts';
 import { heldTask, removeTask, type ServiceContext } from './context.ts';
@@ -22,7 +23,11 @@ type DownloadTaskResponse = Sent<typeof dfdaemonV2.DownloadTaskResponseSchema>;
 export function localService(context: ServiceContext): ServedService {
   const { store, metrics, schedulers } = context;
   return serve(dfdaemonV2.DfdaemonDownload, {
-    downloadTask: (request, call) => downloadLocally(context, request, call),
+    async *downloadTask(request, call) {
+      for await (const { response } of downloadLocally(context, request, call)) {
+        if (response !== undefined) yield response;
+      }
+    },
     async statTask({ taskId }, { signal }) {
       metrics.stats.add();
       return await schedulers.statTask(taskId, signal);
@@ -63,11 +68,18 @@ function ignoreUnknown(thrown: unknown): void {
   if (code !== 'not-found' && code !== 'unavailable') throw thrown;
 }
 
-async function* downloadLocally(
+/** News of a download, and where its bytes came from so far. The last one has the final counts alone. */
+export interface CountedResponse {
+  readonly response: DownloadTaskResponse | undefined;
+  readonly traffic: TrafficCount;
+}
+
+/** Downloads for a program of this machine. The end tells that the output, where one was asked for, is there. */
+export async function* downloadLocally(
   context: ServiceContext,
   { download }: DownloadTaskRequest,
   call: ServerCall,
-): AsyncGenerator<DownloadTaskResponse> {
+): AsyncGenerator<CountedResponse> {
   if (download === undefined) throw new PantalaError('invalid-argument', 'the order is missing');
   const { outputPath, digest, needPieceContent, timeout } = download;
   const range = wantedRange(download);
@@ -90,9 +102,11 @@ async function* downloadLocally(
     await using open = await swarm.open(request, { signal, ...(range === undefined ? {} : { range }) });
     const { hostId, identity } = context;
     const withContent = needPieceContent && output === undefined;
-    yield* downloadStream(open, { hostId, peerId: peerId(identity), range, withContent, signal });
+    const responses = downloadStream(open, { hostId, peerId: peerId(identity), range, withContent, signal });
+    for await (const response of responses) yield { response, traffic: open.traffic };
     // The end of the stream, which comes after this, tells the caller that the file is there.
     await finish(open.task, download, output, signal);
+    yield { response: undefined, traffic: open.traffic };
   } catch (error) {
     throw signal.aborted ? PantalaError.from(signal.reason) : error;
   }

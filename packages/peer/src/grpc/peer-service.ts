@@ -24,7 +24,7 @@ export function peerService(context: ServiceContext): ServedService {
     async openTask(request, { signal }) {
       // Anybody else would fetch from wherever a stranger says.
       if (!identity.seed) throw new PantalaError('failed-precondition', 'this peer is no seed');
-      const { url, digest, tag, application, filteredQueryParams, pieceLength } = request;
+      const { url, digest, tag, application, filteredQueryParams, pieceLength, contentForTaskId } = request;
       const swarm = await context.swarm;
       await using open = await swarm.open(
         {
@@ -35,6 +35,7 @@ export function peerService(context: ServiceContext): ServedService {
           ...(application === '' ? {} : { application }),
           ...(filteredQueryParams.length === 0 ? {} : { filteredQueryParams }),
           ...(pieceLength === 0n ? {} : { pieceLength: Number(pieceLength) }),
+          ...(contentForTaskId === '' ? {} : { contentForTaskId }),
           reader: 'peer',
         },
         { signal },

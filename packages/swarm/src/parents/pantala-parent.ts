@@ -86,7 +86,8 @@ export class PantalaParent implements Parent {
           tag: request.tag ?? '',
           application: request.application ?? '',
           filteredQueryParams: [...(request.filteredQueryParams ?? [])],
-          pieceLength: BigInt(task.geometry.pieceLength),
+          pieceLength: BigInt(request.pieceLength ?? 0),
+          contentForTaskId: request.contentForTaskId ?? '',
         },
         { signal: this.#stop.signal, deadline: OPEN_TIMEOUT },
       );
