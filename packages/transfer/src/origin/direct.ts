@@ -57,12 +57,12 @@ export class DirectAccess {
       signal,
     );
     const { status, reason, rawHeaders } = response.head;
-    return {
-      status,
-      statusText: reason,
-      headers: rawHeaders,
-      body: Readable.from(copies(response), { objectMode: false }),
-    };
+    // Who expects no body may never read it.
+    if (response.left === 0) await response[Symbol.asyncDispose]();
+    const bytes = Readable.from(copies(response), { objectMode: false });
+    // A stream that is destroyed before its first read does not run the generator, so not its end either.
+    bytes.once('close', () => response.cut());
+    return { status, statusText: reason, headers: rawHeaders, body: bytes };
   }
 
   /** A TCP connection for a blind tunnel. @throws as `request` does */
@@ -73,12 +73,7 @@ export class DirectAccess {
 
 /** Streams keep what they were given, so they are given copies. */
 async function* copies(response: HttpResponse): AsyncGenerator<Buffer> {
-  try {
-    for (let bytes = await response.read(); bytes !== undefined; bytes = await response.read())
-      yield Buffer.from(bytes);
-  } finally {
-    await response[Symbol.asyncDispose]();
-  }
+  for (let bytes = await response.read(); bytes !== undefined; bytes = await response.read()) yield Buffer.from(bytes);
 }
 
 function bodyLength(headers: readonly string[]): number | undefined {

@@ -14,6 +14,8 @@ export interface HttpResponse extends AsyncDisposable {
   readonly left: number | undefined;
   /** The next bytes of the body, valid until the next call. @throws as BodyReader.read; `cancelled` */
   read(): Promise<Buffer | undefined>;
+  /** Ends it at once, also while `read` waits: the connection is cut unless the body was read to its end. */
+  cut(): void;
 }
 
 /** What is read and dropped to keep a connection; beyond it a new connection is cheaper. */
@@ -175,18 +177,27 @@ class Response implements HttpResponse {
     }
   }
 
+  cut(): void {
+    this.#take()?.(this.#reusable && this.#body.done);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    const finish = this.#finish;
+    const finish = this.#take();
     if (finish === undefined) return;
-    this.#finish = undefined;
     try {
       const { left } = this.#body;
-      if (!this.#reusable || left === undefined || left > MAX_DRAIN_LENGTH)
-        return finish(this.#reusable && this.#body.done);
-      while ((await this.#body.read()) !== undefined);
-      finish(this.#body.done);
+      if (this.#reusable && left !== undefined && left <= MAX_DRAIN_LENGTH) {
+        while ((await this.#body.read()) !== undefined);
+      }
+      finish(this.#reusable && this.#body.done);
     } catch {
       finish(false);
     }
+  }
+
+  #take(): ((keep: boolean) => void) | undefined {
+    const finish = this.#finish;
+    this.#finish = undefined;
+    return finish;
   }
 }

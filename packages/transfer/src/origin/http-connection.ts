@@ -135,7 +135,11 @@ export class HttpConnection {
 
   async #upload(body: AsyncIterable<Uint8Array>, length: number | undefined): Promise<void> {
     let sent = 0;
-    for await (const part of body) {
+    // By hand: leaving a loop early would destroy the caller's stream, and with it the connection that still waits
+    // for the answer.
+    const parts = body[Symbol.asyncIterator]();
+    for (let next = await parts.next(); next.done !== true; next = await parts.next()) {
+      const part = next.value;
       if (this.#socket.destroyed) return;
       if (part.length === 0) continue;
       sent += part.length;
@@ -164,7 +168,7 @@ export class HttpConnection {
 
 function formatRequest(request: HttpRequest): string {
   const { method, url, headers } = request;
-  if (!/^[A-Z]{1,20}$/.test(method))
+  if (!/^[A-Z][A-Z-]{0,30}$/.test(method))
     throw new PantalaError('invalid-argument', `${JSON.stringify(method)} is no method`);
   let text = `${method} ${url.pathname}${url.search} HTTP/1.1\r\nHost: ${url.host}\r\n`;
   for (let i = 0; i + 1 < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;

@@ -45,7 +45,7 @@ export const CREDENTIAL_HEADERS: ReadonlySet<string> = new Set([
 export function parseTarget(text: string, base?: URL): URL {
   if (text.length > MAX_URL_LENGTH) throw new PantalaError('invalid-argument', 'a URL has more than 16 KiB');
   // The parser would drop them silently.
-  if (/[\u0000-\u0020\u007f]/.test(text)) {
+  if (/[\p{Cc} ]/u.test(text)) {
     throw new PantalaError(
       'invalid-argument',
       `a URL has spaces or control characters: ${JSON.stringify(text.slice(0, 100))}`,
@@ -90,7 +90,7 @@ function checkHeader(name: string, value: string): void {
   if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) {
     throw new PantalaError('invalid-argument', `${JSON.stringify(name.slice(0, 60))} is no name of a header`);
   }
-  if (/[\r\n\0]/.test(value) || /[^\u0000-\u00ff]/.test(value)) {
+  if (/[\r\n\0]/.test(value) || Buffer.from(value, 'latin1').toString('latin1') !== value) {
     throw new PantalaError('invalid-argument', `the value of header ${name} has characters that headers cannot have`);
   }
 }

@@ -2,8 +2,9 @@ import { connect, type Socket } from 'node:net';
 import { type Logger, monotonicNow, PantalaError, type RateLimiter, throwIfAborted } from '@pantala/base';
 import type { Arena, ArenaPool } from './arena.ts';
 import type { ParentAddress, ParentConnection, RangeRequest } from './contract.ts';
+import type { Message } from './messages.ts';
 import type { ParentPoolOptions } from './options.ts';
-import { decodePacket, encodePacket, type Message } from './packet.ts';
+import { decodePacket, encodePacket } from './packet.ts';
 import { type OpenFrame, RangeDownload, wholeBlocks } from './range-download.ts';
 import { errorFromWire } from './wire-error.ts';
 
@@ -16,6 +17,9 @@ export interface ParentConnectionDeps {
 
 /** How often the deadlines of open requests are looked at, in milliseconds. */
 const WATCH_INTERVAL = 500;
+
+/** How much longer a request may wait than the connection may be silent: a slow parent serves requests in turn. */
+const MAX_TURN_WAIT = 6;
 
 /** Requests at once on one connection: what parents allow (DEFAULT_MAX_REQUESTS) less some that are being cancelled. */
 const MAX_OPEN_REQUESTS = 192;
@@ -57,6 +61,8 @@ class Connection implements ParentConnection {
   #frame: OpenFrame | undefined;
   /** Arenas that receivers still use; with two of them reading pauses. */
   #pinned = 0;
+  /** Time of the last whole block or packet. */
+  #progressAt = monotonicNow();
   #watch: NodeJS.Timeout | undefined;
   #idle: NodeJS.Timeout | undefined;
 
@@ -198,6 +204,7 @@ class Connection implements ParentConnection {
   }
 
   #handle(message: Message): void {
+    if (message.kind !== 'range-data') this.#progressAt = monotonicNow();
     if (message.kind === 'error') throw errorFromWire(message.code, message.message, this.#name);
     const number = 'request' in message ? message.request : undefined;
     const download = number === undefined ? undefined : this.#downloads.get(number);
@@ -223,6 +230,7 @@ class Connection implements ParentConnection {
   }
 
   #deliver(arena: Arena, download: RangeDownload, run: { first: number; count: number }, data: Buffer): void {
+    this.#progressAt = monotonicNow();
     const receiving = download.receive(run, data);
     if (receiving === undefined) return;
     arena.pins++;
@@ -264,7 +272,7 @@ class Connection implements ParentConnection {
     this.#pinned += 2;
     const resume = () => {
       this.#pinned -= 2;
-      for (const download of this.#downloads.values()) download.progressAt = monotonicNow();
+      this.#progressAt = monotonicNow();
       if (this.usable && this.#pinned < 2) this.#socket.resume();
     };
     limiter.acquire(length, this.#abort.signal).then(resume, resume);
@@ -289,16 +297,25 @@ class Connection implements ParentConnection {
     this.#idle.unref();
   }
 
-  /** While receivers hold reading back it is not the parent that is silent. */
+  /**
+   * A parent that completes no block of any request is given up; one request that others overtake only ends itself.
+   * While receivers hold reading back it is not the parent that is silent.
+   */
   #checkSilence(): void {
     const now = monotonicNow();
+    if (this.#pinned > 0) this.#progressAt = now;
     for (const download of this.#downloads.values()) {
       if (this.#pinned > 0) download.progressAt = now;
       const { silenceTimeout, fetchSilenceTimeout } = this.#options;
       const limit = download.request.fetchMissing ? fetchSilenceTimeout : silenceTimeout;
-      if (now - download.progressAt < limit) continue;
-      this.#fail(new PantalaError('unavailable', `${this.#name} owes blocks and was silent for ${limit} ms`));
-      return;
+      const own = now - download.progressAt;
+      const any = now - Math.max(this.#progressAt, download.askedAt);
+      if (any >= limit) {
+        this.#fail(new PantalaError('unavailable', `${this.#name} owes blocks and was silent for ${limit} ms`));
+        return;
+      }
+      if (own < limit * MAX_TURN_WAIT || download.over) continue;
+      download.done.reject(new PantalaError('unavailable', `${this.#name} answers others, and not this request`));
     }
   }
 

@@ -9,7 +9,7 @@ import {
   PantalaError,
 } from '@pantala/base';
 import type { RangeRequest } from './contract.ts';
-import type { RangeData, RangeDigests } from './packet.ts';
+import type { RangeData, RangeDigests } from './messages.ts';
 
 /** What is left of a RangeData whose content is arriving. */
 export interface OpenFrame {
@@ -24,6 +24,7 @@ export class RangeDownload {
   readonly number: number;
   readonly request: RangeRequest;
   readonly done = new Deferred();
+  readonly askedAt = monotonicNow();
   /** Time of the last whole block or packet that it got (monotonicNow). */
   progressAt = monotonicNow();
   readonly #geometry: Geometry;
@@ -40,8 +41,7 @@ export class RangeDownload {
     this.#next = request.run.first;
     this.#end = request.run.first + request.run.count;
     const fits = request.run.count > 0 && this.#end <= this.#geometry.blockCount;
-    const { pieceOfBlock } = this.#geometry;
-    const piece = pieceOfBlock.bind(this.#geometry);
+    const piece = (block: number) => this.#geometry.pieceOfBlock(block);
     if (!fits || piece(request.run.first) !== piece(this.#end - 1)) {
       throw new PantalaError(
         'invalid-argument',

@@ -1,7 +1,8 @@
 import { BLOCK_LENGTH, type BlockRun, type Geometry, lengthOf, PantalaError } from '@pantala/base';
 import type { DataLease, StoredTask } from '@pantala/store';
 import type { PieceSource } from './contract.ts';
-import { encodePacket, type RangeRequestPacket } from './packet.ts';
+import type { RangeRequestPacket } from './messages.ts';
+import { encodePacket } from './packet.ts';
 
 /**
  * Content of one RangeData that this side sends: large enough that system calls cost little, small enough that a
@@ -41,7 +42,7 @@ export class RangeUpload implements Disposable {
     this.#wantDigests = packet.wantDigests;
     this.#next = packet.run.first;
     this.#lease = this.#task.lease();
-    const { fetchMissing } = source;
+    const fetchMissing = source.fetchMissing?.bind(source);
     if (!packet.fetchMissing || fetchMissing === undefined || this.#task.blocks.hasAll(this.#run)) return;
     this.#fetching = true;
     this.#timer = setTimeout(() => {
@@ -59,7 +60,7 @@ export class RangeUpload implements Disposable {
       clearTimeout(this.#timer);
       onProgress();
     };
-    fetchMissing.call(source, packet.taskId, this.#run, this.#abort.signal).then(fetched, (error: unknown) => {
+    fetchMissing(packet.taskId, this.#run, this.#abort.signal).then(fetched, (error: unknown) => {
       this.#failure ??= PantalaError.from(error);
       fetched();
     });

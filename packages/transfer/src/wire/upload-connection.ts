@@ -2,9 +2,10 @@ import type { Socket } from 'node:net';
 import { formatCrc32, type Geometry, type Logger, lengthOf, PantalaError, type RateLimiter } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { PieceSource } from './contract.ts';
+import type { DownloadPiece, Message, RangeRequestPacket } from './messages.ts';
 import type { UploadMetrics } from './metrics.ts';
 import type { PieceServerOptions } from './options.ts';
-import { type DownloadPiece, encodePacket, type Message, type RangeRequestPacket } from './packet.ts';
+import { encodePacket } from './packet.ts';
 import { PacketReader } from './packet-reader.ts';
 import { RangeUpload } from './range-upload.ts';
 import { SocketSender } from './socket-sender.ts';
@@ -181,6 +182,7 @@ export class UploadConnection {
       this.#ready(packet.request);
     } catch (error) {
       this.#answerError(packet.request, PantalaError.from(error));
+      this.#rest();
     }
   }
 
@@ -196,8 +198,12 @@ export class UploadConnection {
     this.#turns.delete(upload);
     this.#deps.metrics.uploads.add(-1);
     if (upload !== this.#current) upload[Symbol.dispose]();
-    if (this.#uploads.size > 0 || this.#socket.destroyed) return;
+    this.#rest();
+  }
+
+  #rest(): void {
     clearTimeout(this.#idle);
+    if (this.#uploads.size > 0 || this.#socket.destroyed) return;
     this.#idle = setTimeout(() => this.#socket.destroy(), this.#options.idleTimeout);
   }
 

@@ -1,8 +1,9 @@
 import { connect } from 'node:net';
 import { type ByteRange, crc32, lengthOf, PantalaError, parseCrc32, type RateLimiter } from '@pantala/base';
 import type { ParentAddress } from './contract.ts';
+import type { PieceContent } from './messages.ts';
 import { CONNECT_TIMEOUT, SILENCE_TIMEOUT } from './options.ts';
-import { decodePacket, encodePacket, HEADER_LENGTH, MAX_METADATA_LENGTH, type PieceContent } from './packet.ts';
+import { decodePacket, encodePacket, HEADER_LENGTH, MAX_METADATA_LENGTH } from './packet.ts';
 import { errorFromWire } from './wire-error.ts';
 
 export interface UpstreamPieceRequest {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { Readable } from 'node:stream';
 import { noMetrics, PantalaError } from '@pantala/base';
 import { describe, expect, it } from 'vitest';
 import { createOrigin, type OriginAccess, OriginError, type OriginOptions } from '../../src/index.ts';
@@ -419,6 +420,36 @@ describe('requests that pass through', () => {
       expect(await answer.body.toArray()).toHaveLength(0);
     }
     expect(server.connections).toBe(1);
+  });
+
+  it('lets go of answers that nobody reads', async () => {
+    await using server = await scriptedServer(() => response(200, {}, CONTENT));
+    await using origin = open({ requestsPerHost: 1 });
+    const { signal } = new AbortController();
+    for (let i = 0; i < 3; i++) {
+      const answer = await origin.direct.request({ method: 'GET', url: new URL(server.url), headers: [], signal });
+      answer.body.destroy();
+    }
+    expect((await fetched(origin, server.url)).equals(CONTENT)).toBe(true);
+  });
+
+  it('gives the refusal of an upload that is not read to its end, and leaves the body alone', async () => {
+    await using server = await scriptedServer((_, socket) => void socket.end(response(413, { Connection: 'close' })));
+    await using origin = open();
+    const release = Promise.withResolvers<void>();
+    const body = Readable.from(
+      (async function* () {
+        yield Buffer.alloc(10);
+        await release.promise;
+        yield Buffer.alloc(10);
+      })(),
+    );
+    const { signal } = new AbortController();
+    const url = new URL(server.url);
+    const answer = await origin.direct.request({ method: 'PUT', url, headers: [], body, signal });
+    expect(answer.status).toBe(413);
+    expect(body.destroyed).toBe(false);
+    release.resolve();
   });
 
   it('tunnels only to allowed addresses', async () => {

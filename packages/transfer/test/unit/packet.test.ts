@@ -1,6 +1,7 @@
 import { DIGEST_LENGTH, PantalaError } from '@pantala/base';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Message } from '../../src/wire/messages.ts';
 import {
   contentAfter,
   decodePacket,
@@ -8,12 +9,11 @@ import {
   HEADER_LENGTH,
   MAX_FRAME_LENGTH,
   MAX_PACKET_LENGTH,
-  type Message,
 } from '../../src/wire/packet.ts';
 import { PacketReader } from '../../src/wire/packet-reader.ts';
 
 const u32 = fc.nat({ max: 0xffff_ffff });
-const taskId = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 64, maxLength: 64 });
+const taskId = fc.stringMatching(/^[0-9a-f]{64}$/);
 const run = fc.record({ first: u32, count: fc.integer({ min: 1, max: 4096 }) });
 const family = fc.constantFrom('standard', 'persistent', 'persistent-cache', 'cache');
 const text = fc.string({ maxLength: 200 });

@@ -14,7 +14,8 @@ import {
   type RangeRequest,
   startPieceServer,
 } from '../../src/index.ts';
-import { decodePacket, encodePacket, type Message } from '../../src/wire/packet.ts';
+import type { Message } from '../../src/wire/messages.ts';
+import { decodePacket, encodePacket } from '../../src/wire/packet.ts';
 import { FileTask } from '../support/file-task.ts';
 
 const MIB = 1024 * 1024;
@@ -61,7 +62,7 @@ function requestOf(of: FileTask, run: BlockRun, more: Partial<RangeRequest> = {}
 function codeOf(promise: Promise<unknown>): Promise<string> {
   return promise.then(
     () => 'resolved',
-    (error: unknown) => (error instanceof PantalaError ? error.code : `${error}`),
+    (error: unknown) => (error instanceof PantalaError ? error.code : 'no PantalaError'),
   );
 }
 
