@@ -57,7 +57,10 @@ export class Authority {
     const downloads = host.peersByTask.get(task.id) ?? [];
     const running = downloads.find((peer) => peer.streaming);
     const peer =
-      running ?? downloads.find((other) => other.id === held.peerId) ?? cluster.obtainPeer(held.peerId, task, host);
+      running ??
+      downloads.find((other) => other.id === held.peerId) ??
+      downloads[0] ??
+      cluster.obtainPeer(held.peerId, task, host);
     peer.updatedAt = cluster.now;
     peer.finishedPieces = Math.max(peer.finishedPieces, complete ? (task.pieceCount ?? 1) : 1);
     if (!peer.streaming) {

@@ -6,7 +6,7 @@ import { IndexedSet } from './indexed-set.ts';
 import type { SchedulingSettings } from './options.ts';
 import { Peer } from './peer.ts';
 import { healthy, SeedRing } from './seeds.ts';
-import { Task } from './task.ts';
+import { covers, Task, type WantedRange } from './task.ts';
 
 /** Prefix of the id under which a seed is named that was triggered and has not registered yet; its host id follows. */
 export const PENDING_SEED_PREFIX = 'pending:';
@@ -170,16 +170,20 @@ export class Cluster {
   }
 
   /**
-   * Whether somebody has the task, or fetches it and was heard of lately. A Pantala seed that has registered fetches
-   * whatever it is asked for; its stream says that it lives.
+   * Whether somebody has what is wanted of the task, or fetches it and was heard of lately. A Pantala seed that has
+   * registered fetches whatever it is asked for; its stream says that it lives.
    */
-  hasSource(task: Task): boolean {
+  hasSource(task: Task, wanted: WantedRange | undefined): boolean {
     if (task.copies.size > 0) return true;
     for (const seed of task.seeds) {
       if (seed.pantala && seed.state !== 'Pending' && healthy(seed.host, this.now)) return true;
     }
     if (this.now >= task.sourceDeadline) return false;
-    return task.seeds.size > 0 || task.fetchers.size > 0 || (task.trigger?.running ?? 0) > 0;
+    for (const seed of task.seeds) if (covers(seed.range, wanted)) return true;
+    for (const fetcher of task.fetchers) if (covers(fetcher.range, wanted)) return true;
+    const { trigger } = task;
+    if (trigger === undefined || trigger.running === 0) return false;
+    return trigger.whole || trigger.ranges.some((range) => covers(range, wanted));
   }
 
   #wakeTasksOf(host: Host): void {

@@ -1,5 +1,5 @@
 import { PantalaError } from '@pantala/base';
-import { type Cluster, PENDING_SEED_PREFIX } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import type { Registration, SchedulerEvent } from './events.ts';
 import type { Host } from './host.ts';
 import type { Peer } from './peer.ts';
@@ -34,9 +34,13 @@ export class Downloads {
   }
 
   #obtain(event: Registration, task: Task, host: Host): Peer {
-    const pending = task.peers.get(PENDING_SEED_PREFIX + host.id);
     const peer = this.#cluster.obtainPeer(event.peerId, task, host);
-    if (pending !== undefined && pending !== peer) this.#adopt(pending, peer);
+    // A Pantala host has one copy, whatever it was called before.
+    if (host.pantala) {
+      for (const earlier of host.peersByTask.get(task.id) ?? []) {
+        if (earlier !== peer && !earlier.streaming) this.#adopt(earlier, peer);
+      }
+    }
     const running = peer.streaming && (peer.state === 'Running' || peer.state === 'BackToSource');
     if (!running) peer.restart();
     peer.streaming = true;
@@ -47,13 +51,14 @@ export class Downloads {
     return peer;
   }
 
-  /** A seed that was expected has come: it takes the children that were sent to it. */
-  #adopt(pending: Peer, peer: Peer): void {
+  /** Takes the children of the same host's earlier copy, or of the seed that was expected there. */
+  #adopt(earlier: Peer, peer: Peer): void {
     const { graph } = this.#cluster;
-    const children = [...pending.children];
-    for (const child of children) graph.unlink(child, pending);
+    const children = [...earlier.children];
+    for (const child of children) graph.unlink(child, earlier);
     for (const child of children) if (graph.hasSlot(peer.host)) graph.link(child, peer);
-    this.#cluster.removePeer(pending);
+    peer.finishedPieces = Math.max(peer.finishedPieces, earlier.finishedPieces);
+    this.#cluster.removePeer(earlier);
   }
 
   #answer(peer: Peer, event: Registration): void {

@@ -5,4 +5,5 @@ export type * from './events.ts';
 export type { Host, HostFacts } from './host.ts';
 export * from './options.ts';
 export type { Peer, PeerState } from './peer.ts';
+export * from './simulator/simulate.ts';
 export type { Task, TaskFacts, TaskState, WantedRange } from './task.ts';

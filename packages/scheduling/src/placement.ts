@@ -4,8 +4,8 @@ import type { Host } from './host.ts';
 import { SEED_TRY_LIMIT, TRIGGERED_RANGE_LIMIT, WAKE_LIMIT, WAKE_MISS_LIMIT } from './options.ts';
 import type { Peer } from './peer.ts';
 import { healthy } from './seeds.ts';
-import { chooseParents, covers, isUsable } from './selection.ts';
-import type { Task } from './task.ts';
+import { chooseParents, isUsable } from './selection.ts';
+import { covers, type Task, type WantedRange } from './task.ts';
 
 /** How many more children a parent must have than a newcomer before it gives its place in a mesh to it. */
 const MESH_IMBALANCE = 2;
@@ -55,7 +55,7 @@ export class Placement {
 
   #place(peer: Peer): boolean {
     const cluster = this.#cluster;
-    const sourced = cluster.hasSource(peer.task);
+    const sourced = cluster.hasSource(peer.task, peer.range);
     if (!sourced) {
       // Whoever was told to fetch has been silent for too long, or is gone.
       for (const silent of peer.task.granted) silent.granted = false;
@@ -136,7 +136,7 @@ export class Placement {
   ensureSource(task: Task, peer: Peer): void {
     const cluster = this.#cluster;
     if (peer.host.seed || task.copies.size > 0) return;
-    const seed = this.#seedAtWork(task) ?? this.#nextSeed(task);
+    const seed = this.#seedAtWork(task) ?? this.#nextSeed(task, peer.range);
     if (seed === undefined || this.#isFetchedFor(task, seed, peer)) return;
     if (task.trigger?.seedHostId !== seed.id)
       task.trigger = { seedHostId: seed.id, whole: false, ranges: [], running: 0 };
@@ -157,9 +157,9 @@ export class Placement {
     return undefined;
   }
 
-  #nextSeed(task: Task): Host | undefined {
+  #nextSeed(task: Task, wanted: WantedRange | undefined): Host | undefined {
     const { now } = this.#cluster;
-    if (task.fetchers.size > 0 && this.#cluster.hasSource(task)) return undefined;
+    if (task.fetchers.size > 0 && this.#cluster.hasSource(task, wanted)) return undefined;
     let failed = 0;
     for (const until of task.failedSeeds.values()) if (until > now) failed++;
     return failed >= SEED_TRY_LIMIT ? undefined : this.#cluster.ring.pick(task, now);
@@ -186,7 +186,7 @@ export class Placement {
 
   /** Answers those waiting for a task as far as they can be answered now. */
   wake(task: Task): void {
-    if (!this.#cluster.hasSource(task)) this.#restoreSource(task);
+    this.#restoreSource(task);
     let misses = 0;
     let tries = 0;
     for (const peer of task.waiting.values().take(WAKE_LIMIT).toArray()) {
@@ -206,15 +206,10 @@ export class Placement {
   #restoreSource(task: Task): void {
     const cluster = this.#cluster;
     let heir: Peer | undefined = task.waiting.values().next().value;
-    if (heir === undefined) {
-      for (const peer of task.peers.values()) {
-        if (!peer.active || !peer.pantala || peer.host.seed || peer.disableBackToSource) continue;
-        if (heir === undefined || peer.finishedPieces > heir.finishedPieces) heir = peer;
-      }
-    }
-    if (heir === undefined) return;
+    if (heir === undefined && !cluster.hasSource(task, undefined)) heir = furthestPeer(task);
+    if (heir === undefined || cluster.hasSource(task, heir.range)) return;
     this.ensureSource(task, heir);
-    if (cluster.hasSource(task) || heir.waitingSince !== undefined) return;
+    if (cluster.hasSource(task, heir.range) || heir.waitingSince !== undefined) return;
     this.#place(heir);
   }
 
@@ -282,4 +277,14 @@ function busiestParent(peer: Peer): Peer | undefined {
     if (busiest === undefined || parent.children.size > busiest.children.size) busiest = parent;
   }
   return busiest;
+}
+
+/** The running Pantala peer that lacks least: only such a peer can be told to fetch without having asked. */
+function furthestPeer(task: Task): Peer | undefined {
+  let furthest: Peer | undefined;
+  for (const peer of task.peers.values()) {
+    if (!peer.active || !peer.pantala || peer.host.seed || peer.disableBackToSource) continue;
+    if (furthest === undefined || peer.finishedPieces > furthest.finishedPieces) furthest = peer;
+  }
+  return furthest;
 }

@@ -2,7 +2,7 @@ import type { Cluster } from './cluster.ts';
 import { hash32, mix32 } from './hash.ts';
 import { SEED_PARENT_LIMIT } from './options.ts';
 import type { Peer } from './peer.ts';
-import type { WantedRange } from './task.ts';
+import { covers } from './task.ts';
 
 /** Bytes a second at which a measured parent gets half of the marks for bandwidth. */
 const MIDDLE_BANDWIDTH = 25_000_000;
@@ -83,12 +83,6 @@ function servesWaiting(parent: Peer): boolean {
   if (servesAlone(parent)) return true;
   if (parent.state !== 'Running' || !parent.streaming) return false;
   return parent.host.seed || parent.parents.size > 0 || parent.finishedPieces > 0;
-}
-
-export function covers(held: WantedRange | undefined, wanted: WantedRange | undefined): boolean {
-  if (held === undefined) return true;
-  if (wanted === undefined) return false;
-  return held.start <= wanted.start && wanted.start + wanted.length <= held.start + held.length;
 }
 
 /** Of two downloads on one host the further one counts. */

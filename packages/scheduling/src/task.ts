@@ -93,3 +93,10 @@ export class Task {
     return this.peers.size === 0 && this.watchers.size === 0 && (this.trigger?.running ?? 0) === 0;
   }
 }
+
+/** Whether who holds `held` has all of `wanted`; undefined is the whole. */
+export function covers(held: WantedRange | undefined, wanted: WantedRange | undefined): boolean {
+  if (held === undefined) return true;
+  if (wanted === undefined) return false;
+  return held.start <= wanted.start && wanted.start + wanted.length <= held.start + held.length;
+}

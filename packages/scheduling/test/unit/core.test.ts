@@ -192,6 +192,65 @@ describe('a Pantala peer', () => {
   });
 });
 
+describe('ranges', () => {
+  test('a peer that fetches a range is no source for who wants the whole', () => {
+    const world = new World();
+    for (const host of ['a', 'b', 'c']) world.host(host, { pantala: true });
+    expect(types(world.register('a', { range: { start: 0, length: 4096 } }))).toEqual(['needBackToSource']);
+    expect(types(world.register('b', { range: { start: 0, length: 100 } }))).toEqual(['sendParents']);
+    expect(types(world.register('c'))).toEqual(['sendParents', 'needBackToSource']);
+  });
+});
+
+describe('a host', () => {
+  test('that registers under another id keeps its one copy and its children', () => {
+    const world = new World();
+    for (const host of ['a', 'b']) world.host(host, { pantala: true });
+    world.register('a');
+    world.peer('a', 'backToSourceStarted');
+    world.piece('a');
+    world.register('b');
+    world.peer('a', 'streamClosed');
+    world.register('a', { peerId: 'renamed' });
+    expect(world.core.peer(TASK, 'a-peer')).toBeUndefined();
+    expect(world.core.peer(TASK, 'renamed')?.finishedPieces).toBe(1);
+  });
+
+  test('that is no parent by its own wish is none', () => {
+    const world = new World();
+    world.host('a', { disableShared: true });
+    world.host('b');
+    world.register('a');
+    world.peer('a', 'backToSourceStarted');
+    world.peer('a', 'backToSourceFinished');
+    expect(only(world.register('b'), 'sendParents')).toEqual([]);
+  });
+
+  test('near the child is preferred', () => {
+    const world = new World({ candidateParentLimit: 1 });
+    world.host('near', { idc: 'X', location: 'eu|de|b' });
+    world.host('far', { idc: 'y', location: 'us|ca|a' });
+    world.host('child', { idc: 'x', location: 'eu|de|a' });
+    for (const host of ['far', 'near']) {
+      world.register(host, { needBackToSource: true });
+      world.peer(host, 'backToSourceStarted');
+      world.peer(host, 'backToSourceFinished');
+    }
+    expect(only(world.register('child'), 'sendParents')[0]?.parents).toEqual([{ peerId: 'near-peer', hostId: 'near' }]);
+  });
+
+  test('that does not announce itself any more is forgotten with its peers', () => {
+    const world = new World();
+    world.host('a', { announceIntervalMs: 60_000 });
+    world.register('a');
+    world.pass(119_000);
+    expect(world.core.counts.hosts).toBe(1);
+    const after = world.pass(30_000);
+    expect(only(after, 'hostForgotten')).toEqual([{ type: 'hostForgotten', hostId: 'a' }]);
+    expect(world.core.counts).toMatchObject({ hosts: 0, peers: 0 });
+  });
+});
+
 describe('after a restart', () => {
   test('the copies that hosts list are parents at once, and a copy that is not listed any more is forgotten', () => {
     const world = new World();
