@@ -30,15 +30,13 @@ export function refuse(
     return;
   }
   const body = Buffer.from(`${message}\n`);
-  res.writeHead(status, [
-    ...headers,
-    'X-Dragonfly-Error-Type',
-    type,
-    'Content-Type',
-    'text/plain; charset=utf-8',
-    'Content-Length',
-    String(body.length),
-  ]);
+  const own = ['X-Dragonfly-Error-Type', type, 'Content-Type', 'text/plain; charset=utf-8'];
+  try {
+    res.writeHead(status, [...headers, ...own, 'Content-Length', String(body.length)]);
+  } catch {
+    // An origin's header that Node refuses to write must not take the explanation with it.
+    res.writeHead(status, [...own, 'Content-Length', String(body.length)]);
+  }
   res.end(res.req.method === 'HEAD' ? undefined : body);
 }
 

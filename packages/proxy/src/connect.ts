@@ -100,6 +100,7 @@ export class ConnectHandler {
     client.once('close', gone);
     const server = await direct.connect({ host: target.host, port: target.port, signal: scope.signal });
     client.removeListener('close', gone);
+    server.on('error', () => server.destroy());
     metrics.tunnels.add(1);
     try {
       client.write('HTTP/1.1 200 Connection Established\r\n\r\n');

@@ -22,11 +22,15 @@ export async function passThrough(
     ...(hasBody(req) ? { body: req } : {}),
     signal,
   });
-  const headers = forwardedResponseHeaders(answer.headers);
-  if (answer.status >= 400) headers.push('X-Dragonfly-Error-Type', 'backend');
-  // Its status text may hold characters that Node's server refuses to write; the standard one says as much.
-  res.writeHead(answer.status, headers);
-  await pipeline(answer.body, res, { signal });
+  try {
+    const headers = forwardedResponseHeaders(answer.headers);
+    if (answer.status >= 400) headers.push('X-Dragonfly-Error-Type', 'backend');
+    // Its status text may hold characters that Node's server refuses to write; the standard one says as much.
+    res.writeHead(answer.status, headers);
+    await pipeline(answer.body, res, { signal });
+  } finally {
+    answer.body.destroy();
+  }
 }
 
 /** Whether a request has a body (RFC 9112 §6). */

@@ -160,11 +160,9 @@ function isBlob(url: URL): boolean {
 
 /** Manifests, tags, referrers and tokens: small, changing or meant for one caller, whatever a rule says. */
 function isOfTheRegistryApi(url: URL): boolean {
-  return (
-    /^\/v2\/(?:$|_catalog$|.+\/(?:manifests|tags|referrers)\/[^/]+$)/.test(url.pathname) ||
-    (url.searchParams.has('service') && /token|auth/i.test(url.pathname)) ||
-    url.searchParams.has('scope')
-  );
+  const { pathname, searchParams } = url;
+  if (/^\/v2\/(?:$|_catalog$|.+\/(?:manifests|tags|referrers)\/[^/]+$)/.test(pathname)) return true;
+  return /\/(?:token|auth)$/.test(pathname) && (searchParams.has('service') || searchParams.has('scope'));
 }
 
 function portOf(url: URL): number {

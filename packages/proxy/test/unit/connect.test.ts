@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -5,6 +6,7 @@ import { connect as connectPlain, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
+import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { CertificateAuthority } from '../../src/authority.ts';
 import { selfSigned } from '../support/certificates.ts';
@@ -50,15 +52,11 @@ describe('a host that is to be intercepted', () => {
 
   test('gets ranges and large bodies of tasks over TLS', async () => {
     await using origin = await startOrigin(serveContent(content));
-    const rules = [{ regex: '/files/', redirect: `http://127.0.0.1:${origin.port}/files/` }];
     // The tunnel is https; the replacement leads to the plain origin that stands for it.
     await using rig = await startRig({
       intercept: { hosts: ['example$'] },
       stateDir,
-      rules: [
-        { regex: '^https://registry.example/files/', redirect: `http://127.0.0.1:${origin.port}/files/` },
-        ...rules,
-      ],
+      rules: [{ regex: '^https://registry.example/files/', redirect: `http://127.0.0.1:${origin.port}/files/` }],
     });
     const inner = connectTls({
       socket: await tunnel(rig.port, 'registry.example:443'),
@@ -69,6 +67,20 @@ describe('a host that is to be intercepted', () => {
     expect(inner.alpnProtocol).toBe(false);
     const whole = await ask(rig.port, '/files/a', { socket: inner });
     expect(whole.body.equals(content)).toBe(true);
+  });
+
+  test('curl believes the certificates', async () => {
+    await using origin = await startOrigin(serveContent(content));
+    await using rig = await startRig({
+      intercept: { hosts: ['example$'] },
+      stateDir,
+      rules: [{ regex: '^https://registry.example', redirect: `${origin.url}/` }],
+    });
+    const ca = join(stateDir, 'ca.crt');
+    const args = ['-sS', '--fail', '-x', rig.url, '--cacert', ca, '-r', '100-999', 'https://registry.example/files/a'];
+    const { stdout } = await promisify(execFile)('curl', args, { encoding: 'buffer' });
+    expect(stdout.equals(content.subarray(100, 1000))).toBe(true);
+    expect(rig.downloader.requests).toHaveLength(1);
   });
 
   test('a name in the handshake other than that of CONNECT is certified as well', async () => {

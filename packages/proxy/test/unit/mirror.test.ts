@@ -1,9 +1,14 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { sha256Hex } from '@pantala/base';
+import { Registry } from '@pantala/oci';
 import { describe, expect, test } from 'vitest';
 import { ask } from '../support/client.ts';
 import { serveContent, startOrigin } from '../support/origin.ts';
 import { startRig } from '../support/rig.ts';
+import { waitFor } from '../support/wait.ts';
 
 const content = randomBytes(3_000_000);
 const digest = sha256Hex(content);
@@ -146,6 +151,49 @@ describe('what the client is told by the origin', () => {
     const answer = await ask(rig.port, '/v2/');
     expect(answer.status).toBe(503);
     expect(answer.headers['x-dragonfly-error-type']).toBe('backend');
+  });
+});
+
+describe('a client of registries', () => {
+  test('gets its token where the registry says, and the blob with it through the mirror', async () => {
+    await using origin = await startOrigin((req, res) => {
+      if (req.url?.startsWith('/token') === true) return void res.end('{"token":"good"}');
+      if (req.headers.authorization === 'Bearer good') return serveContent(content, blobHeaders)(req, res);
+      const realm = `http://${req.headers.host}/token`;
+      res.writeHead(401, {
+        'www-authenticate': `Bearer realm="${realm}",service="s",scope="repository:library/app:pull"`,
+      });
+      res.end();
+    });
+    await using rig = await startRig({ mirror: { upstream: origin.url } });
+    const hash = createHash('sha256');
+    const repository = new Registry(rig.url).repository('library/app');
+    for await (const chunk of repository.blob({ digest: `sha256:${digest}`, size: content.length })) hash.update(chunk);
+    expect(hash.digest('hex')).toBe(digest);
+    expect(rig.downloader.requests.map(({ request }) => request.requestHeaders.authorization)).toEqual([
+      undefined,
+      'Bearer good',
+    ]);
+  });
+});
+
+describe('a file for the client', () => {
+  test('is put below the directories that are allowed, and nowhere else', async () => {
+    const allowed = mkdtempSync(join(tmpdir(), 'output-'));
+    await using origin = await startOrigin(serveContent(content));
+    await using rig = await startRig({ mirror: { upstream: origin.url }, outputDirectories: [allowed] });
+    const ask_ = (path: string, more: Record<string, string> = {}) =>
+      ask(rig.port, blob, { headers: { 'X-Dragonfly-Output-Path': path, ...more } });
+    symlinkSync('/etc', join(allowed, 'link'));
+    for (const path of ['/etc/motd-of-pantala', `${allowed}/../escaped`, `${allowed}/link/escaped`, `${allowed}x/y`]) {
+      expect((await ask_(path)).status).toBe(403);
+      expect(existsSync(path)).toBe(false);
+    }
+    expect((await ask_('relative')).status).toBe(400);
+    expect((await ask_(join(allowed, 'blob'))).status).toBe(200);
+    await waitFor(() => existsSync(join(allowed, 'blob')));
+    await waitFor(() => readFileSync(join(allowed, 'blob')).equals(content));
+    rmSync(allowed, { recursive: true });
   });
 });
 
