@@ -1,5 +1,11 @@
 import { connect, isIP, type Socket } from 'node:net';
-import { rootCertificates, type TLSSocket, connect as tlsConnect } from 'node:tls';
+import {
+  createSecureContext,
+  rootCertificates,
+  type SecureContext,
+  type TLSSocket,
+  connect as tlsConnect,
+} from 'node:tls';
 import { AbortScope, PantalaError } from '@pantala/base';
 import type { AddressGuard, CheckedAddress } from './address-guard.ts';
 import type { CompiledOriginOptions, OriginTrust } from './options.ts';
@@ -13,7 +19,8 @@ export interface OpenedSocket {
 interface Trust {
   readonly hosts: RegExp | undefined;
   readonly insecure: boolean;
-  readonly ca: string[] | undefined;
+  /** Made once: it parses every authority. */
+  readonly context: SecureContext;
 }
 
 /** The one place from which connections leave for origins: resolves, checks, connects to what was checked. */
@@ -21,8 +28,9 @@ export class Connector {
   readonly #guard: AddressGuard;
   readonly #timeout: number;
   readonly #trust: readonly Trust[];
+  #defaultContext: SecureContext | undefined;
 
-  /** @throws `invalid-argument` for a pattern that is no regular expression */
+  /** @throws `invalid-argument` for a pattern that is no regular expression, or an authority that is no PEM */
   constructor(guard: AddressGuard, options: Pick<CompiledOriginOptions, 'connectTimeout' | 'trust'>) {
     this.#guard = guard;
     this.#timeout = options.connectTimeout;
@@ -73,6 +81,11 @@ export class Connector {
     return socket;
   }
 
+  #systemContext(): SecureContext {
+    this.#defaultContext ??= createSecureContext();
+    return this.#defaultContext;
+  }
+
   async #secure(plain: Socket, url: URL, signal: AbortSignal | undefined): Promise<TLSSocket> {
     using scope = new AbortScope([signal], { timeout: this.#timeout, what: `the TLS handshake with ${url.host}` });
     const trust = this.#trust.find(({ hosts }) => hosts === undefined || hosts.test(url.host));
@@ -83,7 +96,7 @@ export class Connector {
       ...(isIP(name) === 0 ? { servername: name } : {}),
       ALPNProtocols: ['http/1.1'],
       rejectUnauthorized: trust?.insecure !== true,
-      ...(trust?.ca === undefined ? {} : { ca: trust.ca }),
+      secureContext: trust?.context ?? this.#systemContext(),
     });
     try {
       await event(socket, 'secureConnect', scope.signal);
@@ -99,15 +112,17 @@ export class Connector {
 
 function compileTrust(trust: OriginTrust): Trust {
   const { hosts, insecure = false, authorities = [] } = trust;
+  // Naming any authority replaces the built-in ones, so they are named as well.
+  const ca = authorities.length === 0 ? undefined : [...rootCertificates, ...authorities];
   try {
     return {
       hosts: hosts === undefined ? undefined : new RegExp(hosts),
       insecure,
-      // Naming any authority replaces the built-in ones, so they are named as well.
-      ca: authorities.length === 0 ? undefined : [...rootCertificates, ...authorities],
+      context: createSecureContext(ca === undefined ? {} : { ca }),
     };
   } catch (error) {
-    throw new PantalaError('invalid-argument', `"${hosts}" is no regular expression`, { cause: error });
+    const { message } = PantalaError.from(error);
+    throw new PantalaError('invalid-argument', `trust for "${hosts ?? 'every origin'}": ${message}`, { cause: error });
   }
 }
 
