@@ -3,6 +3,9 @@ import { pipeline } from 'node:stream/promises';
 import type { DirectClient } from './direct.ts';
 import { forwardedRequestHeaders, forwardedResponseHeaders } from './headers.ts';
 
+/** Milliseconds in which a client neither sends of its body nor takes of the answer. */
+const STALL_LIMIT = 5 * 60_000;
+
 /**
  * Passes a request to its origin and the answer back, both as they are.
  *
@@ -15,6 +18,8 @@ export async function passThrough(
   res: ServerResponse,
   signal: AbortSignal,
 ): Promise<void> {
+  // Node closes the connection then, and takes the limit away with the next request.
+  req.socket.setTimeout(STALL_LIMIT);
   const answer = await client.request({
     method: req.method ?? 'GET',
     url,

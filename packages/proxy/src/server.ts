@@ -166,7 +166,9 @@ class RunningProxy implements AsyncDisposable {
         );
       }
     }
-    server.on('error', (error) => this.#logger.error('proxy listener failed', { host, port: String(port), error: error.message }));
+    server.on('error', (error) =>
+      this.#logger.error('proxy listener failed', { host, port: String(port), error: error.message }),
+    );
     const bound = server.address() as AddressInfo;
     this.#logger.info('proxy listens', { host: bound.address, port: bound.port });
     return { host: bound.address, port: bound.port, tls: tls !== undefined };
