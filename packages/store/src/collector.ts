@@ -26,6 +26,7 @@ export interface CollectorHost {
   tasks(): Iterable<FileTask>;
   usedBytes(): number;
   evict(task: FileTask): Promise<void>;
+  evicted(taskId: string): void;
 }
 
 /** Decides which tasks go: those unused for too long, and when the disk is too full those unused for longest. */
@@ -93,7 +94,9 @@ export class Collector {
 
   async #evict(task: FileTask, reason: 'age' | 'disk'): Promise<void> {
     const { bytes, usedAt } = task;
-    await this.#host.evict(task);
+    const freed = this.#host.evict(task);
+    this.#host.evicted(task.id);
+    await freed;
     this.#host.metrics.evicted.add(1, { reason });
     this.#host.logger.info('task evicted', { task: task.id, reason, bytes, usedAt: new Date(usedAt).toISOString() });
   }

@@ -53,6 +53,8 @@ const VERIFICATION_WAIT = 1000;
 export interface StoreParts {
   readonly logger?: Logger;
   readonly metrics?: Metrics;
+  /** Told of each task that the store let go of by itself, for its age or for room. */
+  readonly evicted?: (taskId: string) => void;
 }
 
 /**
@@ -65,7 +67,7 @@ export async function openStore(given: StoreOptions, parts: StoreParts = {}): Pr
   mkdirSync(options.directory, { recursive: true, mode: 0o700 });
   const lock = lockDirectory(join(options.directory, 'lock'));
   try {
-    return await FileStore.open(options, lock, parts.logger ?? silentLogger, parts.metrics ?? noMetrics);
+    return await FileStore.open(options, lock, parts);
   } catch (error) {
     lock[Symbol.dispose]();
     throw PantalaError.from(error);
@@ -78,6 +80,7 @@ class FileStore implements TaskStore, TaskHost {
   readonly options: CompiledStoreOptions;
   readonly logger: Logger;
   readonly metrics: StoreMetrics;
+  readonly evicted: (taskId: string) => void;
   readonly #lock: Disposable;
   readonly #tasks = new Map<string, FileTask>();
   readonly #usedTasks = new Set<FileTask>();
@@ -93,22 +96,18 @@ class FileStore implements TaskStore, TaskHost {
   #liveLength = 0;
   #writtenSinceCheck = 0;
 
-  private constructor(options: CompiledStoreOptions, lock: Disposable, logger: Logger, metrics: Metrics) {
+  private constructor(options: CompiledStoreOptions, lock: Disposable, parts: StoreParts) {
     this.options = options;
-    this.logger = logger;
-    this.metrics = storeMetrics(metrics, () => this.usage);
+    this.logger = parts.logger ?? silentLogger;
+    this.metrics = storeMetrics(parts.metrics ?? noMetrics, () => this.usage);
+    this.evicted = parts.evicted ?? (() => {});
     this.#lock = lock;
     this.files = new TaskFiles(options.directory, options.maxOpenTasks);
     this.#collector = new Collector(this);
   }
 
-  static async open(
-    options: CompiledStoreOptions,
-    lock: Disposable,
-    logger: Logger,
-    metrics: Metrics,
-  ): Promise<FileStore> {
-    const store = new FileStore(options, lock, logger, metrics);
+  static async open(options: CompiledStoreOptions, lock: Disposable, parts: StoreParts): Promise<FileStore> {
+    const store = new FileStore(options, lock, parts);
     await store.#recover();
     return store;
   }
@@ -281,6 +280,7 @@ class FileStore implements TaskStore, TaskHost {
     const { journal, otherBoot, cutBytes } = this.#recovered;
     if (cutBytes > 0) this.logger.warn('the journal ended inside a record', { path, cutBytes });
     for (const task of this.#tasks.values()) {
+      task.recovered(task.usedAt);
       task.completeIfEmpty();
       if (otherBoot) task.suspectAll();
       if (task.suspected) this.#verifier.add(task, false);

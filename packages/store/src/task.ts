@@ -3,13 +3,11 @@ import {
   type ByteRange,
   crc32,
   DIGEST_LENGTH,
-  Geometry,
   Listeners,
   type Lru,
   lengthOf,
   PantalaError,
   pieceDigest,
-  type ReadonlyBitmap,
 } from '@pantala/base';
 import type { DataLease, StoredTask, StoreEvent, TaskDescription, Trust } from './contract.ts';
 import { factsOf, readRange, sameContent, writeAt } from './file-io.ts';
@@ -23,16 +21,16 @@ import {
   type InodeFacts,
 } from './journal-format.ts';
 import { copyOut, linkOut } from './outputs.ts';
-import { type Flight, Partial } from './partial.ts';
+import type { Flight } from './partial.ts';
+import { type Accounts, TaskContent } from './task-content.ts';
 import type { OpenFiles, TaskFiles } from './task-files.ts';
-import { UniformBitmap } from './uniform-bitmap.ts';
 import { damagedBlocks } from './verification.ts';
 
 /** Blocks that are checked in one go: 1 MiB. */
 const VERIFIED_AT_ONCE = 64;
 
 /** What a task needs of the store that it belongs to. */
-export interface TaskHost {
+export interface TaskHost extends Accounts {
   readonly journal: Journal;
   readonly files: TaskFiles;
   /** Descriptions that were asked for lately; the others lie in the journal. */
@@ -40,8 +38,6 @@ export interface TaskHost {
   now(): number;
   /** @throws `unavailable` once the store is closed */
   assertOpen(): void;
-  /** Told that the task's blocks take so many bytes more. */
-  grew(bytes: number): void;
   used(task: FileTask): void;
   /** Evicts other tasks; false when nothing could be. */
   makeRoom(bytes: number): Promise<boolean>;
@@ -63,12 +59,10 @@ export interface TaskRecord {
   readonly descriptionLength: number;
 }
 
-/** A task whose content is one sparse file. There may be 100,000 of these: what is rare is in `#partial`. */
-export class FileTask implements StoredTask {
+/** A task whose content is one sparse file. */
+export class FileTask extends TaskContent implements StoredTask {
   readonly id: string;
   readonly serial: number;
-  readonly contentLength: number;
-  readonly pieceLength: number;
   readonly createdAt: number;
   /** Milliseconds since the epoch of the last read or write. */
   usedAt: number;
@@ -76,21 +70,17 @@ export class FileTask implements StoredTask {
   recordAt: number;
   readonly descriptionLength: number;
   readonly #host: TaskHost;
-  #completedAt: number | undefined;
   #linked: InodeFacts | undefined;
-  #partial: Partial | undefined;
-  #geometry: Geometry | undefined;
   #listeners: Listeners<StoreEvent> | undefined;
   #crcs: Map<number, number> | undefined;
   /** Counts how often everything was void: what began before knows that it is too late. */
   #epoch = 0;
 
   constructor(host: TaskHost, record: TaskRecord) {
+    super(host, record.contentLength, record.pieceLength);
     this.#host = host;
     this.id = record.id;
     this.serial = record.serial;
-    this.contentLength = record.contentLength;
-    this.pieceLength = record.pieceLength;
     this.createdAt = record.createdAt;
     this.usedAt = record.usedAt;
     this.recordAt = record.recordAt;
@@ -111,72 +101,21 @@ export class FileTask implements StoredTask {
     return description;
   }
 
-  get geometry(): Geometry {
-    this.#geometry ??= new Geometry(this.contentLength, this.pieceLength);
-    return this.#geometry;
-  }
-
-  get complete(): boolean {
-    return this.#completedAt !== undefined;
-  }
-
-  get completedAt(): number | undefined {
-    return this.#completedAt;
-  }
-
-  get blocks(): ReadonlyBitmap {
-    return this.#partial?.blocks ?? new UniformBitmap(this.geometry.blockCount, this.complete);
-  }
-
-  get provisional(): ReadonlyBitmap {
-    return this.#partial?.provisional ?? new UniformBitmap(this.geometry.blockCount, false);
-  }
-
-  /** Blocks that were held before a power loss or a change from outside, and wait to be verified. */
-  get suspect(): ReadonlyBitmap {
-    return this.#partial?.suspect ?? new UniformBitmap(this.geometry.blockCount, false);
-  }
-
-  /** Some of its blocks wait to be verified. */
-  get suspected(): boolean {
-    return (this.#partial?.suspect?.count ?? 0) > 0;
-  }
-
   get linked(): InodeFacts | undefined {
     return this.#linked;
   }
 
-  /** Bytes of all its blocks on disk. */
-  get bytes(): number {
-    return this.complete ? this.contentLength : (this.#partial?.bytes ?? 0);
-  }
-
   /** Somebody reads, writes or watches it while it is not complete. */
   get busy(): boolean {
-    if (this.#host.files.isPinned(this.id) || this.#partial?.busy) return true;
+    if (this.#host.files.isPinned(this.id) || this.partial?.busy) return true;
     return !this.complete && (this.#listeners?.size ?? 0) > 0;
-  }
-
-  has(range: ByteRange): boolean {
-    if (range.start < 0 || range.end > this.contentLength) return false;
-    if (this.complete || range.start >= range.end) return true;
-    return this.#partial?.blocks.hasAll(this.geometry.blocksOf(range)) ?? false;
-  }
-
-  availableFrom(offset: number): number {
-    if (offset < 0 || offset >= this.contentLength) return offset;
-    if (this.complete) return this.contentLength;
-    if (this.#partial === undefined) return offset;
-    const block = this.geometry.blockAt(offset);
-    const gap = this.#partial.blocks.next(false, block);
-    return gap === block ? offset : this.geometry.blockRange(gap - 1).end;
   }
 
   async write(run: BlockRun, data: Buffer, digests: Buffer, trust: Trust): Promise<void> {
     this.#assertRun(run, data, digests);
     const epoch = this.#epoch;
     // A file with another name is somebody else's too: it is never written to, only found right or dropped.
-    if (this.#linked !== undefined && !this.complete) await this.#part().verified.promise;
+    if (this.#linked !== undefined && !this.complete) await this.part().verified.promise;
     using flight = await this.#takeOff(run);
     if (flight === undefined) return;
     const { partial } = flight;
@@ -198,7 +137,7 @@ export class FileTask implements StoredTask {
         files.writeDigests(bytes, part.first * DIGEST_LENGTH);
       }
       if (trust === 'checked') await this.#reveal(missing, epoch);
-      else for (const part of missing) this.#host.grew(partial.hide(part));
+      else this.hide(missing);
     } catch (error) {
       throw PantalaError.from(error);
     }
@@ -211,7 +150,7 @@ export class FileTask implements StoredTask {
   }
 
   discardProvisional(): void {
-    if (this.#partial !== undefined) this.#host.grew(this.#partial.dropProvisional());
+    this.dropProvisional();
   }
 
   blockDigests(run: BlockRun): Buffer | undefined {
@@ -320,7 +259,7 @@ export class FileTask implements StoredTask {
 
   /** The store closes: nobody may wait for a verification that does not come. */
   closed(): void {
-    if (this.#linked !== undefined) this.#partial?.verified.resolve();
+    if (this.#linked !== undefined) this.partial?.verified.resolve();
     this.#epoch++;
   }
 
@@ -339,42 +278,12 @@ export class FileTask implements StoredTask {
     }
   }
 
-  // Recovery: what the journal says, one record after the other.
-
-  recoverBlocks(runs: readonly BlockRun[]): void {
-    if (this.complete) return;
-    const partial = this.#part();
-    for (const run of this.#within(runs)) this.#host.grew(partial.hold(run));
-    if (partial.blocks.count === this.geometry.blockCount) this.recoverComplete(this.usedAt);
-  }
-
-  recoverComplete(completedAt: number): void {
-    this.#host.grew(this.contentLength - this.bytes);
-    this.#partial = undefined;
-    this.#completedAt = completedAt;
-    // Nobody may ever ask for it, and there are many.
-    this.#geometry = undefined;
-  }
-
-  recoverSuspect(runs: readonly BlockRun[]): void {
-    const wasComplete = this.complete;
-    const partial = this.#part();
-    if (wasComplete) {
-      this.#completedAt = undefined;
-      // Its bytes are counted already.
-      partial.hold({ first: 0, count: this.geometry.blockCount });
-    }
-    for (const run of this.#within(runs)) this.#host.grew(partial.doubt(run));
-  }
-
   recoverLinked(facts: InodeFacts): void {
     this.#linked = facts;
   }
 
-  recoverVoid(): void {
-    this.#host.grew(-this.bytes);
-    this.#partial = undefined;
-    this.#completedAt = undefined;
+  override recoverVoid(): void {
+    super.recoverVoid();
     this.#linked = undefined;
   }
 
@@ -383,7 +292,7 @@ export class FileTask implements StoredTask {
     const held = [...this.blocks.runs(true)];
     if (held.length === 0) return;
     this.#epoch++;
-    this.recoverSuspect(held);
+    this.doubt(held);
     this.#host.journal.append(encodeRuns('suspect', this.serial, held), true);
     this.#listeners?.emit({ kind: 'void' });
     this.#host.suspected(this);
@@ -424,24 +333,15 @@ export class FileTask implements StoredTask {
     if (damaged.length > 0 && this.#linked !== undefined) {
       throw new PantalaError('data-loss', `the file of ${this.id} was changed through its hard link`);
     }
-    for (const block of damaged) this.#host.grew(this.#part().dropSuspect(block));
+    this.dropSuspect(damaged);
     const good = [...this.suspect.runs(true, run)];
     if (good.length > 0) await this.#reveal(good, epoch);
-  }
-
-  #part(): Partial {
-    this.#partial ??= new Partial(this.geometry);
-    return this.#partial;
-  }
-
-  #within(runs: readonly BlockRun[]): BlockRun[] {
-    return runs.filter(({ first, count }) => count > 0 && first + count <= this.geometry.blockCount);
   }
 
   /** Takes blocks once nobody else has any of them under way; undefined when the task is complete by then. */
   async #takeOff(run: BlockRun): Promise<Flight | undefined> {
     while (!this.complete) {
-      const flight = this.#part().takeOff(run);
+      const flight = this.part().takeOff(run);
       if (!(flight instanceof Promise)) return flight;
       await flight;
     }
@@ -456,8 +356,7 @@ export class FileTask implements StoredTask {
     this.#assertEpoch(epoch);
     // Somebody else may have brought the same blocks meanwhile (a promotion takes none for itself).
     if (this.complete) return;
-    const partial = this.#part();
-    for (const run of runs) this.#host.grew(partial.hold(run));
+    const partial = this.hold(runs);
     this.#host.used(this);
     for (const run of runs) this.#listeners?.emit({ kind: 'blocks', run });
     // A listener may have made everything void.
@@ -466,10 +365,10 @@ export class FileTask implements StoredTask {
 
   #finish(): void {
     if (this.#linked !== undefined && !this.#settleLink()) return;
-    const partial = this.#partial;
-    this.#partial = undefined;
-    this.#completedAt = this.#host.now();
-    this.#host.journal.append(encodeComplete(this.serial, this.#completedAt));
+    const { partial } = this;
+    const completedAt = this.#host.now();
+    this.finish(completedAt);
+    this.#host.journal.append(encodeComplete(this.serial, completedAt));
     if (this.#linked !== undefined) partial?.verified.resolve();
     this.#listeners?.emit({ kind: 'complete' });
   }
@@ -478,30 +377,28 @@ export class FileTask implements StoredTask {
   #settleLink(): boolean {
     using files = this.#open();
     const facts = factsOf(files.data);
-    const known = this.#partial?.linkFacts;
+    const known = this.partial?.linkFacts;
     if (known !== undefined && sameContent(known, facts) && known.changedNs === facts.changedNs) {
       this.#setLinked(facts);
       return true;
     }
-    if (this.#partial !== undefined) this.#partial.linkFacts = undefined;
+    if (this.partial !== undefined) this.partial.linkFacts = undefined;
     this.suspectAll();
     return false;
   }
 
   #forget(): void {
     this.#epoch++;
-    if (this.#linked !== undefined) this.#partial?.verified.resolve();
-    this.#host.grew(-this.bytes);
-    this.#partial = undefined;
-    this.#completedAt = undefined;
-    this.#linked = undefined;
+    if (this.#linked !== undefined) this.partial?.verified.resolve();
+    this.recoverVoid();
     this.#crcs = undefined;
   }
 
   #open(): OpenFiles {
     this.#host.assertOpen();
     // The bytes of a task without any need no file; it is made when somebody wants a descriptor.
-    const mode = this.bytes === 0 ? 'create' : this.complete ? 'read' : 'extend';
+    const readOnly = this.complete || this.#linked !== undefined;
+    const mode = this.bytes === 0 ? 'create' : readOnly ? 'read' : 'extend';
     if (mode === 'create' && !this.#host.journal.settle()) {
       throw new PantalaError('disk-full', 'the journal has no room for what must be known before a new file is made');
     }

@@ -35,18 +35,23 @@ test('a full disk loses what was used least recently, down to the low mark, and 
     await fill(store);
     await store.get((SOURCES[1] as Content).description.id)?.read({ start: 0, end: 1 });
   }
-  await using store = await openStore({
-    directory: directory.path,
-    collectInterval: 5,
-    diskThreshold: 1_000_000,
-    diskHighThresholdPercent: 80,
-    diskLowThresholdPercent: 50,
-  });
+  const evicted: string[] = [];
+  await using store = await openStore(
+    {
+      directory: directory.path,
+      collectInterval: 5,
+      diskThreshold: 1_000_000,
+      diskHighThresholdPercent: 80,
+      diskLowThresholdPercent: 50,
+    },
+    { evicted: (taskId) => evicted.push(taskId) },
+  );
   using lease = store.get((SOURCES[2] as Content).description.id)?.lease();
   while (store.usage.bytes >= 800_000) await nextTurn();
   while (store.usage.bytes > 500_000) await nextTurn();
   // 0 was used least recently, 1 was read later, 2 is leased.
   expect(kept(store)).toEqual([1, 2, 5, 6, 7]);
+  expect(evicted).toEqual([0, 3, 4].map((i) => (SOURCES[i] as Content).description.id));
   expect(store.usage).toEqual({ tasks: 5, bytes: 500_000 });
   expect(readFileSync(lease?.fd as number).equals((SOURCES[2] as Content).bytes)).toBe(true);
 });
