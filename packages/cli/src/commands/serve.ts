@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Logger } from '@pantala/base';
 import { createLogger, type LoggingOptions, MetricsRegistry, runProgram } from '@pantala/service';
@@ -40,6 +41,8 @@ export async function serve(name: RoleName, options: ServeOptions): Promise<numb
     logger,
     start: (signal) => startRole(role, { logger, metrics, signal }),
     ready: (running) => {
+      // A program that is killed one day has its code compiled all the same.
+      flushCompileCache();
       if (options.json === true) printJson({ ready: true, name, pid: process.pid, ...running.addresses });
     },
   });

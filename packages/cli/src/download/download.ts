@@ -1,5 +1,13 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { commonV2, createClient, dfdaemonV2, durationFromMs, type Received, type Sent } from '@pantala/api';
+import {
+  commonV2,
+  createClient,
+  type dfdaemonV2,
+  durationFromMs,
+  pantalaV1,
+  type Received,
+  type Sent,
+} from '@pantala/api';
 import { PantalaError } from '@pantala/base';
 import { localAddress, reaching } from '../local-peer.ts';
 
@@ -52,33 +60,34 @@ export async function download(
   order: DownloadOrder,
   options: { readonly signal: AbortSignal; readonly progress: (count: DownloadCount) => void },
 ): Promise<DownloadCount> {
-  using client = createClient(dfdaemonV2.DfdaemonDownload, localAddress(order.endpoint), {
+  using client = createClient(pantalaV1.LocalStore, localAddress(order.endpoint), {
     maxMessageLength: MAX_PIECE_MESSAGE,
   });
   await using sink = order.transfer ? await FileSink.create(order) : undefined;
   let count: DownloadCount = { bytes: 0, received: 0, originBytes: 0, peerBytes: 0, localBytes: 0 };
-  let started = false;
-  const take = async (piece: Piece): Promise<void> => {
-    if (sink !== undefined) await sink.write(piece);
-    count = counted(count, piece);
-    options.progress(count);
-  };
+  let done = false;
   await reaching(order.endpoint, async () => {
     const call = client.downloadTask(requestOf(order), { signal: options.signal, deadline: order.timeout });
-    for await (const { response } of call) {
-      if (response.case === 'downloadTaskStartedResponse') {
-        started = true;
-        count = { ...count, bytes: Number(response.value.contentLength) };
-        options.progress(count);
-        for (const piece of response.value.pieces) {
-          await take({ ...piece, trafficType: commonV2.TrafficType.LOCAL_PEER });
-        }
-      } else if (response.case === 'downloadPieceFinishedResponse' && response.value.piece !== undefined) {
-        await take(response.value.piece);
+    for await (const { response, originBytes, peerBytes, localBytes } of call) {
+      count = {
+        ...count,
+        originBytes: Number(originBytes),
+        peerBytes: Number(peerBytes),
+        localBytes: Number(localBytes),
+      };
+      const news = response?.response;
+      if (news === undefined) done = true;
+      else if (news.case === 'downloadTaskStartedResponse') {
+        count = { ...count, bytes: Number(news.value.contentLength) };
+      } else if (news.case === 'downloadPieceFinishedResponse' && news.value.piece !== undefined) {
+        const { piece } = news.value;
+        await sink?.write(piece);
+        count = { ...count, received: count.received + Number(piece.length) };
       }
+      options.progress(count);
     }
   });
-  if (!started || (sink !== undefined && count.received < count.bytes)) {
+  if (!done || count.received < count.bytes) {
     throw new PantalaError('data-loss', `the peer ended the download of ${order.url} after ${count.received} bytes`);
   }
   await sink?.commit();
@@ -108,19 +117,6 @@ function requestOf(order: DownloadOrder): Sent<typeof dfdaemonV2.DownloadTaskReq
       ...(contentForTaskId === undefined ? {} : { contentForCalculatingTaskId: contentForTaskId }),
     },
   };
-}
-
-function counted(count: DownloadCount, piece: Piece): DownloadCount {
-  const length = Number(piece.length);
-  const received = count.received + length;
-  switch (piece.trafficType) {
-    case commonV2.TrafficType.LOCAL_PEER:
-      return { ...count, received, localBytes: count.localBytes + length };
-    case commonV2.TrafficType.REMOTE_PEER:
-      return { ...count, received, peerBytes: count.peerBytes + length };
-    default:
-      return { ...count, received, originBytes: count.originBytes + length };
-  }
 }
 
 /** A file that appears under its name when it is whole, and leaves nothing behind otherwise. */
