@@ -20,9 +20,12 @@ export const STOP_TIMEOUT = 5_000;
 export const KEEPALIVE_INTERVAL = 300_000;
 export const KEEPALIVE_TIMEOUT = 20_000;
 
-/** Milliseconds between two attempts to connect, at first and at most. */
+/**
+ * Milliseconds between two attempts to connect, at first and at most. Calls fail at once in the pause, so it is short:
+ * callers that try again have pauses of their own.
+ */
 export const FIRST_RECONNECT_PAUSE = 100;
-export const MAX_RECONNECT_PAUSE = 5_000;
+export const MAX_RECONNECT_PAUSE = 1_000;
 
 /** Bytes of a unix socket's path, without the final NUL (unix(7): sun_path has 108). */
 export const MAX_SOCKET_PATH_LENGTH = 107;
