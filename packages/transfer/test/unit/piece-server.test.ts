@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BLOCK_LENGTH, type BlockRun, noMetrics, PantalaError, silentLogger } from '@pantala/base';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   fetchUpstreamPiece,
@@ -379,6 +380,33 @@ describe('children that misbehave', () => {
     await using server = await serve();
     const answer = decodePacket(await talk(server, 'GET / HTTP/1.1\r\n\r\n'));
     expect(answer?.message).toMatchObject({ kind: 'error', code: 1 });
+  });
+
+  it('cannot harm others with mutated requests', async () => {
+    await using server = await serve({ firstRequestTimeout: 200, idleTimeout: 200 });
+    const { id: taskId, pieceLength } = task.description;
+    const flags = { wantDigests: true, fetchMissing: true };
+    const requests = Buffer.concat([
+      encodePacket({ kind: 'range-request', request: 1, taskId, pieceLength, run: { first: 0, count: 3 }, ...flags }),
+      encodePacket({ kind: 'cancel-range', request: 1 }),
+      encodePacket({ kind: 'range-request', request: 2, taskId, pieceLength, run: { first: 5, count: 1 }, ...flags }),
+    ]);
+    const edits = fc.array(fc.tuple(fc.nat({ max: requests.length - 1 }), fc.nat({ max: 255 })), { maxLength: 4 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(edits, { minLength: 10, maxLength: 10 }), async (many) => {
+        const mutated = many.map((one) => {
+          const bytes = Buffer.from(requests);
+          for (const [at, value] of one) bytes[at] = value;
+          return talk(server, bytes).catch(() => Buffer.alloc(0));
+        });
+        // Each of these connections is closed by the server, at the latest when it is idle.
+        await Promise.all(mutated);
+      }),
+      { numRuns: 15 },
+    );
+    await using pool = newPool();
+    await (await pool.connection(server.address)).fetch(requestOf(task, { first: 0, count: 3 }));
+    while (task.leases > 0) await pause(5);
   });
 
   it('is cut when it sends nothing', async () => {
