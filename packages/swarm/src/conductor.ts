@@ -2,50 +2,38 @@ import type { pantalaV1, Received } from '@pantala/api';
 import {
   type BlockRun,
   type ByteRange,
-  type ContentDigest,
   type Logger,
   lengthOf,
   monotonicNow,
   PantalaError,
-  parseContentDigest,
   peerId,
   throwIfAborted,
 } from '@pantala/base';
 import type { StoredTask, StoreEvent } from '@pantala/store';
+import type { OriginRequest } from '@pantala/transfer';
 import { type DownloadRequest, URGENT_LENGTH } from './contract.ts';
 import { Demand, isMostOf } from './demand.ts';
 import type { Environment } from './environment.ts';
+import { Hedge } from './hedge.ts';
 import { Intake } from './intake.ts';
+import { Membership } from './membership.ts';
 import { OriginSource } from './origin-source.ts';
 import { ParentSet } from './parent-set.ts';
-import { DigestReport } from './schedulers/digests.ts';
-import { type Candidate, SchedulerSession } from './schedulers/session.ts';
+import type { Candidate } from './schedulers/session.ts';
 import { Selection } from './selection/selection.ts';
 import { Traffic } from './traffic.ts';
-import type { DigestJob } from './whole-digest/whole-digest.ts';
+import { WholeCheck } from './whole-check.ts';
 
 /** Milliseconds between two looks at whether somebody waits in vain. */
 const TICK = 100;
-/** Milliseconds that a parent may be silent before the origin is asked as well (never less). */
-export const HEDGE_AFTER = 1000;
-/** How many of its usual answers a parent may be silent. */
-export const HEDGE_ANSWERS = 4;
-/** Bytes that are asked of the origin for a reader whose parent is silent; twice as many each time it stays so. */
-const FIRST_HEDGE = 1024 * 1024;
-const LONGEST_HEDGE = 64 * 1024 * 1024;
 /** Blocks that a static seed is asked to fetch ahead: 8 MiB. */
 const STATIC_AHEAD = 512;
 /** Milliseconds that a reader waits for the scheduler's first answer before it goes to the origin by itself. */
 const ANSWER_TIMEOUT = 500;
-/** Milliseconds that a lost scheduler has to come back before the origin takes its place. */
-const SCHEDULER_GRACE = 3000;
-/** Milliseconds for which digests are gathered before they are reported together. */
-const REPORT_DELAY = 4;
 /** Times that a content whose whole digest was wrong is fetched anew, from the origin alone. */
 const MAX_RESTARTS = 1;
 
-/** Whether the origin may be asked: not yet known, granted by the scheduler, nobody can say, or never. */
-type BackToSource = 'waiting' | 'granted' | 'free' | 'never';
+type Credentials = Omit<OriginRequest, 'signal'>;
 
 export interface ConductorListener {
   /** Everything is held and right. */
@@ -64,34 +52,24 @@ export class Conductor implements AsyncDisposable {
   readonly #intake: Intake;
   readonly #parents: ParentSet;
   readonly #origin: OriginSource;
-  readonly #digests: DigestReport;
+  readonly #membership: Membership;
+  readonly #hedge: Hedge;
+  readonly #check: WholeCheck;
   readonly #subscription: Disposable;
   readonly #stop = new AbortController();
   readonly #demands = new Set<Demand>();
   readonly #fetchedForOthers = new Set<Promise<void>>();
-  readonly #everything: BlockRun;
+  readonly #reportedPieces = new Set<number>();
+  readonly #pieceParents = new Map<number, string>();
   readonly peerId: string;
   #request: DownloadRequest;
+  #credentials: Credentials;
   #prefetching = false;
-  #backToSource: BackToSource = 'waiting';
-  #session: SchedulerSession | undefined;
-  #joining: Promise<void> | undefined;
-  #joinedAt = 0;
-  #registered: 'nothing' | 'range' | 'whole' = 'nothing';
-  #lostAt: number | undefined;
-  /** Static seeds stand in for the scheduler. */
-  #static = false;
-  #hedgedAt = Number.NEGATIVE_INFINITY;
-  #hedgeLength = FIRST_HEDGE;
-  #job: DigestJob | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #reportTimer: NodeJS.Timeout | undefined;
   #pumping = false;
   #finishing = false;
   #closed = false;
   #restarts = 0;
-  #reportedPieces = new Set<number>();
-  #pieceParents = new Map<number, string>();
 
   constructor(
     env: Environment,
@@ -103,15 +81,16 @@ export class Conductor implements AsyncDisposable {
     this.#env = env;
     this.task = task;
     this.#request = request;
+    this.#credentials = credentialsOf(request);
     this.#listener = listener;
     this.peerId = peerId(env.options.host);
     this.#logger = env.logger.child({ task: task.description.id });
-    this.#everything = { first: 0, count: task.geometry.blockCount };
     this.#selection = new Selection(task.geometry, { host: env.options.hostId });
-    this.#digests = new DigestReport(task);
+    this.#hedge = new Hedge(task);
+    this.#check = new WholeCheck(task, env.wholeDigests);
     this.#intake = new Intake(task, {
       storedFromParent: (parent, run, bytes) => this.#storedFromParent(parent, run, bytes),
-      wrongBlocks: (parent) => this.#session?.badParent(parent, 'blocks that do not match their digests'),
+      wrongBlocks: (parent) => this.#membership.badParent(parent),
       unverified: (bytes) => env.metrics.unverified.add(bytes),
       failed: (error) => this.#fail(error),
     });
@@ -132,10 +111,26 @@ export class Conductor implements AsyncDisposable {
       origin: env.origin,
       ranges,
       selection: this.#selection,
-      credentials: () => this.#credentials(),
+      credentials: () => this.#credentials,
       store: (run, data) => this.#storeFromOrigin(run, data),
       ended: (error) => this.#originEnded(error),
       signal: this.#stop.signal,
+    });
+    this.#membership = new Membership({
+      env,
+      task,
+      peerId: this.peerId,
+      logger: this.#logger,
+      request: () => this.#request,
+      wanted: () => this.#wanted(),
+      parentsOffered: (candidates) => this.#parents.offer(candidates),
+      digestsExpected: (expected) => {
+        this.#intake.digestsExpected = expected;
+        this.#selection.needDigests(expected);
+      },
+      digestNews: (news) => this.#digestNews(news),
+      digestsVoid: () => this.#digestsVoid(),
+      changed: () => this.#wakeUp(),
     });
     for (const run of task.blocks.runs(true)) this.#selection.held(run);
     for (const run of task.provisional.runs(true)) this.#selection.held(run);
@@ -160,8 +155,13 @@ export class Conductor implements AsyncDisposable {
 
   /** Another request for the same task: its credentials are the newest now. */
   join(request: DownloadRequest): void {
-    const stays = this.#request.needBackToSource === true && request.needBackToSource !== true;
-    this.#request = stays ? { ...request, needBackToSource: true } : request;
+    const { needBackToSource = false, disableBackToSource = false } = this.#request;
+    this.#request = {
+      ...request,
+      needBackToSource: needBackToSource || request.needBackToSource === true,
+      disableBackToSource: disableBackToSource && request.disableBackToSource === true,
+    };
+    this.#credentials = credentialsOf(request);
   }
 
   /** Fetches the rest of the task without a reader. */
@@ -219,15 +219,13 @@ export class Conductor implements AsyncDisposable {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#timer);
-    clearTimeout(this.#reportTimer);
-    this.#sendReports();
     this.#subscription[Symbol.dispose]();
     this.#stop.abort(new PantalaError('cancelled', 'the download was stopped'));
-    for (const demand of this.#demands) demand.fail(new PantalaError('cancelled', 'the download was stopped'));
-    this.#job?.[Symbol.dispose]();
+    this.#failDemands(new PantalaError('cancelled', 'the download was stopped'));
+    this.#check[Symbol.dispose]();
     await this.#parents[Symbol.asyncDispose]();
     await this.#origin.settled();
-    await this.#session?.[Symbol.asyncDispose]();
+    await this.#membership[Symbol.asyncDispose]();
     this.#env.metrics.runningTasks.add(-1);
   }
 
@@ -250,15 +248,15 @@ export class Conductor implements AsyncDisposable {
       this.#origin.stopStream();
       return;
     }
-    this.#join();
+    this.#membership.join();
     const now = monotonicNow();
     const urgent = [...this.#urgentBlocks()];
     const bulk = this.#bulkBlocks();
     for (const request of this.#selection.next(urgent, bulk, now)) this.#parents.ask(request);
-    for (const run of urgent) this.#serveUnoffered(run);
-    if (bulk !== undefined && this.#mayAskOrigin()) this.#origin.stream(bulk);
-    else if (bulk !== undefined && this.#static) this.#fetchAhead(bulk);
-    if (this.#backToSource !== 'never') for (const demand of this.#demands) this.#hedge(demand, now);
+    for (const run of urgent) this.#serveUnoffered(run, now);
+    if (bulk !== undefined) this.#fetchBulk(bulk);
+    for (const demand of this.#demands) this.#hedgeFor(demand, now);
+    this.#failHopeless();
   }
 
   *#urgentBlocks(): Generator<BlockRun> {
@@ -270,7 +268,7 @@ export class Conductor implements AsyncDisposable {
 
   /** The blocks between the first and the last that are wanted in bulk. */
   #bulkBlocks(): BlockRun | undefined {
-    if (this.#prefetching) return this.#everything;
+    if (this.#prefetching) return { first: 0, count: this.task.geometry.blockCount };
     let first = Number.POSITIVE_INFINITY;
     let end = 0;
     for (const demand of this.#demands) {
@@ -282,31 +280,61 @@ export class Conductor implements AsyncDisposable {
     return first < end ? { first, count: end - first } : undefined;
   }
 
+  #wanted(): { readonly bulk: boolean; readonly range: ByteRange } {
+    const [first] = this.#demands;
+    const bulk = this.#bulkBlocks() !== undefined;
+    return { bulk, range: first?.range ?? { start: 0, end: this.task.geometry.contentLength } };
+  }
+
   /** Urgent blocks that no parent holds: a seed fetches them, or we do. */
-  #serveUnoffered(run: BlockRun): void {
-    for (const gap of [...this.#selection.missing(run)]) {
+  #serveUnoffered(run: BlockRun, now: number): void {
+    // Nobody came within a short time: neither a seed nor leave to ask the origin.
+    const late = this.#mayEverAsk() && this.#membership.waited(now) > ANSWER_TIMEOUT && !this.#parents.hasSeed;
+    for (const gap of this.#selection.missing(run)) {
       // A parent has it, but its digest is still to come.
-      if (this.#parents.size > 0 && this.#selection.isOffered(gap.first) && this.#backToSource !== 'free') continue;
+      const offered = this.#parents.size > 0 && this.#selection.isOffered(gap.first);
+      if (offered && this.#membership.backToSource !== 'free') continue;
       if (this.#parents.fetchMissing(gap)) continue;
-      if (this.#mayAskOrigin() || this.#waitedLongEnough()) this.#origin.fetch(gap);
+      if (this.#mayAskOrigin() || late) this.#origin.fetch(gap);
     }
   }
 
-  /** Nobody told a static seed that everything is wanted: it fetches what it is asked for, a window at a time. */
-  #fetchAhead(bulk: BlockRun): void {
+  #fetchBulk(bulk: BlockRun): void {
+    if (this.#mayAskOrigin()) {
+      this.#origin.stream(bulk);
+      return;
+    }
+    // Nobody told a static seed that everything is wanted: it fetches what it is asked for, a window at a time.
+    if (!this.#membership.static || this.#parents.fetchingMissing) return;
     const [gap] = this.#selection.missing(bulk);
-    if (gap === undefined || this.#parents.fetchingMissing) return;
-    this.#parents.fetchMissing({ first: gap.first, count: Math.min(gap.count, STATIC_AHEAD) });
+    if (gap !== undefined) {
+      this.#parents.fetchMissing({ first: gap.first, count: Math.min(gap.count, STATIC_AHEAD) });
+    }
+  }
+
+  #mayEverAsk(): boolean {
+    return this.#request.disableBackToSource !== true;
   }
 
   #mayAskOrigin(): boolean {
-    return this.#backToSource === 'granted' || this.#backToSource === 'free';
+    return this.#mayEverAsk() && this.#membership.backToSource !== 'waiting';
   }
 
-  /** A reader has waited for the scheduler or for a seed to appear, and neither came. */
-  #waitedLongEnough(): boolean {
-    if (this.#backToSource === 'never' || this.#joinedAt === 0) return false;
-    return monotonicNow() - this.#joinedAt > ANSWER_TIMEOUT && !this.#parents.hasSeed;
+  /** Asks the origin as well for what a reader waits for from a parent that is silent. */
+  #hedgeFor(demand: Demand, now: number): void {
+    if (!this.#mayEverAsk() || this.#origin.busy) return;
+    const run = this.#hedge.due(demand, now, (block) => this.#parents.signAbout(block));
+    if (run === undefined) return;
+    const bytes = lengthOf(this.task.geometry.runRange(run));
+    this.#env.metrics.hedged.add(bytes);
+    this.#logger.info('parents are silent; the origin is asked as well', { first: run.first, bytes });
+    this.#origin.fetch(run);
+  }
+
+  /** Nobody is left to ask, and the origin must not be. */
+  #failHopeless(): void {
+    if (this.#mayEverAsk() || this.#membership.backToSource === 'waiting' || this.#parents.size > 0) return;
+    this.#fail(new PantalaError('unavailable', 'no peer has the content, and the request forbids to ask its origin'));
   }
 
   #setTimer(on: boolean): void {
@@ -317,143 +345,18 @@ export class Conductor implements AsyncDisposable {
   }
 
   #tick(): void {
-    const now = monotonicNow();
-    if (this.#lostAt !== undefined) this.#reviveSession(now);
+    this.#membership.tick(monotonicNow());
     this.#pump();
-  }
-
-  /** Asks the origin as well for what a reader waits for from a parent that is silent. */
-  #hedge(demand: Demand, now: number): void {
-    const { geometry } = this.task;
-    if (demand.position >= demand.range.end || this.#origin.busy) return;
-    const block = geometry.blockAt(demand.position);
-    if (this.task.blocks.has(block)) return;
-    const sign = this.#parents.signAbout(block);
-    const stillSilent = sign.at < this.#hedgedAt;
-    if (!stillSilent) {
-      const patience = Math.max(HEDGE_AFTER, HEDGE_ANSWERS * sign.usualAnswer);
-      if (now - Math.max(demand.waitingSince, sign.at) < patience) return;
-      this.#hedgeLength = FIRST_HEDGE;
-    }
-    this.#hedgedAt = now;
-    const end = Math.min(demand.range.end, demand.position + this.#hedgeLength);
-    this.#hedgeLength = Math.min(LONGEST_HEDGE, this.#hedgeLength * 2);
-    const wanted = geometry.blocksOf({ start: demand.position, end });
-    const stop = Math.min(wanted.first + wanted.count, this.task.blocks.next(true, block));
-    const run = { first: block, count: stop - block };
-    const bytes = lengthOf(geometry.runRange(run));
-    this.#env.metrics.hedged.add(bytes);
-    this.#logger.info('parents are silent; the origin is asked as well', { first: run.first, bytes });
-    this.#origin.fetch(run);
-  }
-
-  // The scheduler.
-
-  #join(): void {
-    const wholly = this.#bulkBlocks() !== undefined;
-    if (this.#joining === undefined) this.#joining = this.#joinOnce();
-    else if (this.#session !== undefined && wholly && this.#registered === 'range') this.#register(this.#session);
-  }
-
-  async #joinOnce(): Promise<void> {
-    const { schedulers, options } = this.#env;
-    this.#joinedAt = monotonicNow();
-    if (this.#request.needBackToSource === true) this.#backToSource = 'granted';
-    try {
-      await schedulers.firstWord();
-      const link = schedulers.linkOf(this.task.description.id);
-      if (this.#closed) return;
-      if (link === undefined) {
-        this.#withoutScheduler();
-        return;
-      }
-      this.#setDigestsExpected(link.pantala);
-      this.#session = new SchedulerSession(link, options.hostId, this.peerId, this.task, {
-        parentsOffered: (candidates) => this.#parents.offer(candidates),
-        backToSourceGranted: () => this.#allow('granted'),
-        sessionLost: (error) => this.#sessionLost(error),
-        digestNews: (news) => this.#digestNews(news),
-        digestsVoid: () => this.#digestsVoid(),
-      });
-      this.#lostAt = undefined;
-      this.#register(this.#session);
-    } finally {
-      this.#wakeUp();
-    }
-  }
-
-  #register(session: SchedulerSession): void {
-    const whole = this.#bulkBlocks() !== undefined || this.#request.needBackToSource === true;
-    const demanded = [...this.#demands][0]?.range ?? { start: 0, end: this.task.geometry.contentLength };
-    const small = !whole && !isMostOf(demanded, this.task.geometry.contentLength);
-    this.#registered = small ? 'range' : 'whole';
-    const range = small ? { start: demanded.start, length: lengthOf(demanded) } : undefined;
-    session.register({ request: this.#request, range });
-  }
-
-  /** No scheduler can be asked: static seeds if there are any, else the origin. */
-  #withoutScheduler(): void {
-    this.#setDigestsExpected(false);
-    const seeds = this.#request.needBackToSource === true ? [] : this.#env.options.staticSeeds;
-    if (seeds.length === 0) {
-      this.#allow('free');
-      return;
-    }
-    this.#static = true;
-    this.#parents.offer(
-      seeds.map((address) => {
-        const id = `static:${address.host}:${address.port}`;
-        return { peerId: id, hostId: id, seed: true, address };
-      }),
-    );
-    if (this.#parents.size === 0) this.#allow('free');
-  }
-
-  #sessionLost(error: PantalaError): void {
-    this.#session = undefined;
-    if (this.#closed || this.#finishing) return;
-    this.#logger.debug('the scheduler is lost', { reason: error.message });
-    this.#lostAt = monotonicNow();
-    this.#wakeUp();
-  }
-
-  /** Registers again with a scheduler that came back, or does without after a while. */
-  #reviveSession(now: number): void {
-    const { schedulers } = this.#env;
-    if (schedulers.linkOf(this.task.description.id) !== undefined) {
-      this.#lostAt = undefined;
-      this.#joining = this.#joinOnce();
-    } else if (now - (this.#lostAt ?? now) > SCHEDULER_GRACE && this.#backToSource === 'waiting') {
-      this.#withoutScheduler();
-    }
-  }
-
-  #allow(state: 'granted' | 'free'): void {
-    this.#backToSource = this.#request.disableBackToSource === true ? 'never' : state;
-    if (this.#backToSource === 'never' && this.#parents.size === 0) {
-      this.#failDemands(
-        new PantalaError('unavailable', 'no peer has the content, and the request forbids to ask its origin', {
-          details: { task: this.task.description.id },
-        }),
-      );
-    }
-    this.#wakeUp();
   }
 
   #parentLost(candidate: Candidate, error: PantalaError, bad: boolean): void {
     this.#logger.info('parent lost', { parent: candidate.hostId, reason: error.message });
     if (bad) this.#env.metrics.badParents.add();
-    if (this.#session !== undefined) this.#session.reschedule([candidate.peerId], error.message);
-    else if (this.#parents.size === 0) this.#allow('free');
+    this.#membership.parentLost(candidate, error);
     this.#wakeUp();
   }
 
   // Digests.
-
-  #setDigestsExpected(expected: boolean): void {
-    this.#intake.digestsExpected = expected;
-    this.#selection.needDigests(expected);
-  }
 
   #digestNews(news: Received<typeof pantalaV1.DigestNewsSchema>): void {
     this.#intake.digestNews(news);
@@ -474,16 +377,9 @@ export class Conductor implements AsyncDisposable {
   #digestsVoid(): void {
     this.#intake.forget();
     this.#selection.nothingCheckable();
-    for (const run of [...this.task.provisional.runs(true)]) this.#selection.drop(run);
+    for (const run of this.task.provisional.runs(true)) this.#selection.drop(run);
     this.task.discardProvisional();
     this.#wakeUp();
-  }
-
-  #sendReports(): void {
-    this.#reportTimer = undefined;
-    if (this.#digests.empty) return;
-    const reports = this.#digests.take(this.peerId);
-    for (const value of reports) this.#session?.link.send({ case: 'reportDigests', value });
   }
 
   // Blocks come in.
@@ -492,8 +388,7 @@ export class Conductor implements AsyncDisposable {
     const digests = await this.#intake.fromOrigin(run, data);
     this.traffic.originBytes += data.length;
     this.#env.metrics.traffic.add(data.length, { type: 'BACK_TO_SOURCE' });
-    this.#digests.add(run, digests);
-    if (!this.#closed) this.#reportTimer ??= setTimeout(() => this.#sendReports(), REPORT_DELAY);
+    this.#membership.fixed(run, digests);
   }
 
   #storedFromParent(parent: string, run: BlockRun, bytes: number): void {
@@ -526,22 +421,12 @@ export class Conductor implements AsyncDisposable {
     const piece = geometry.pieceOfBlock(run.first);
     if (!this.#reportedPieces.has(piece) && blocks.hasAll(geometry.pieceBlocks(piece))) {
       this.#reportedPieces.add(piece);
-      this.#session?.pieceFinished(piece, this.#pieceParents.get(piece), monotonicNow() - this.startedAt);
+      this.#membership.pieceFinished(piece, this.#pieceParents.get(piece), monotonicNow() - this.startedAt);
       this.#pieceParents.delete(piece);
       this.#intake.verification.forgetPiece(piece);
     }
-    const digest = this.#contentDigest();
-    const prefix = this.#selection.heldPrefix();
-    if (digest !== undefined && prefix > 0) {
-      this.#job ??= this.#env.wholeDigests.begin(this.task, digest);
-      this.#job.extend(geometry.blockRange(prefix - 1).end);
-    }
+    this.#check.extend(this.#selection.heldPrefix());
     if (blocks.count + provisional.count === geometry.blockCount) void this.#finish();
-  }
-
-  #contentDigest(): ContentDigest | undefined {
-    const { digest } = this.task.description;
-    return digest === undefined ? undefined : parseContentDigest(digest);
   }
 
   /** Everything is on disk: check the whole where its digest is known, and tell everybody. */
@@ -550,22 +435,20 @@ export class Conductor implements AsyncDisposable {
     this.#finishing = true;
     this.#setTimer(false);
     try {
-      if (this.#job !== undefined && (await this.#job.hex) !== this.#contentDigest()?.hex) {
+      if (!(await this.#check.holds())) {
         await this.#mismatch();
         return;
       }
       await this.task.promote();
       this.#prefetching = false;
-      this.#sendReports();
-      this.#session?.finished();
+      this.#membership.finished();
       this.#env.metrics.taskDuration.observe(monotonicNow() - this.startedAt);
       this.#listener.completed(this);
     } catch (error) {
       this.#fail(PantalaError.from(error));
     } finally {
       this.#finishing = false;
-      this.#job?.[Symbol.dispose]();
-      this.#job = undefined;
+      this.#check[Symbol.dispose]();
       this.#wakeUp();
     }
   }
@@ -574,41 +457,23 @@ export class Conductor implements AsyncDisposable {
   async #mismatch(): Promise<void> {
     const { id, url } = this.task.description;
     this.#logger.warn('the content does not have its digest', { url });
-    this.#session?.wholeDigestMismatch();
+    this.#membership.wholeDigestMismatch();
     this.#intake.forget();
     this.#selection.nothingCheckable();
-    this.#reportedPieces = new Set();
+    this.#reportedPieces.clear();
     const fromPeers = this.traffic.peerBytes > 0;
     await this.#env.store.void(id);
     this.#selection.reset();
-    if (fromPeers && this.#restarts < MAX_RESTARTS && this.#request.disableBackToSource !== true) {
+    if (fromPeers && this.#restarts < MAX_RESTARTS && this.#mayEverAsk()) {
       this.#restarts++;
       this.#parents.offer([]);
-      this.#allow('free');
+      this.#membership.allow('free');
       return;
     }
     this.#fail(new PantalaError('data-loss', `the content of ${url} does not have the digest sha256:${id}`));
   }
 
   // Failures.
-
-  #credentials(): { readonly url: string; readonly headers: Readonly<Record<string, string>> } {
-    return this.#originRequest(this.#request);
-  }
-
-  readonly #requests = new WeakMap<DownloadRequest, { url: string; headers: Readonly<Record<string, string>> }>();
-
-  /** The same object for the same credentials, so that a fetch can tell whether there are newer ones. */
-  #originRequest(request: DownloadRequest): {
-    readonly url: string;
-    readonly headers: Readonly<Record<string, string>>;
-  } {
-    const known = this.#requests.get(request);
-    if (known !== undefined) return known;
-    const made = { url: request.url, headers: request.requestHeaders };
-    this.#requests.set(request, made);
-    return made;
-  }
 
   #originEnded(error: PantalaError | undefined): void {
     if (error === undefined || error.code === 'cancelled') this.#wakeUp();
@@ -629,15 +494,13 @@ export class Conductor implements AsyncDisposable {
   }
 
   async #fetchForChild(run: BlockRun, signal: AbortSignal): Promise<void> {
-    if (this.#backToSource === 'waiting') this.#backToSource = 'granted';
-    this.#joining ??= this.#joinOnce();
     const range = this.task.geometry.runRange(run);
     const demand = new Demand(range, false, monotonicNow());
     this.#demands.add(demand);
     try {
       while (!this.task.blocks.hasAll(run)) {
         throwIfAborted(signal);
-        for (const gap of [...this.#selection.missing(run)]) this.#origin.fetch(gap);
+        for (const gap of this.#selection.missing(run)) this.#origin.fetch(gap);
         const first = this.task.blocks.next(false, run.first);
         demand.advance(this.task.geometry.blockRange(first).start, monotonicNow());
         await demand.wait(signal);
@@ -646,4 +509,8 @@ export class Conductor implements AsyncDisposable {
       this.#demands.delete(demand);
     }
   }
+}
+
+function credentialsOf({ url, requestHeaders }: DownloadRequest): Credentials {
+  return { url, headers: requestHeaders };
 }

@@ -118,7 +118,8 @@ class Downloads implements Swarm {
     const hit = range === undefined ? task.complete : task.has(range);
     const conductor = task.complete ? undefined : this.#conductor(task, request, ranges);
     if (!hit) this.#done.asked(task, request, openedAt);
-    if (conductor !== undefined && request.prefetch === true && !this.#wantsAll(task, range)) {
+    const partly = range !== undefined && lengthOf(range) < task.geometry.contentLength;
+    if (conductor !== undefined && request.prefetch === true && partly) {
       this.#done.asked(task, { ...request, reader: 'prefetch' }, openedAt);
       conductor.prefetch();
     }
@@ -177,10 +178,6 @@ class Downloads implements Swarm {
     await this.#env.hosts[Symbol.asyncDispose]();
     await this.#parents[Symbol.asyncDispose]();
     await this.#env.wholeDigests[Symbol.asyncDispose]();
-  }
-
-  #wantsAll(task: StoredTask, range: ByteRange | undefined): boolean {
-    return range !== undefined && lengthOf(range) === task.geometry.contentLength;
   }
 
   /** The download of a task, begun if there is none. */

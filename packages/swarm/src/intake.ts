@@ -32,6 +32,7 @@ export class Intake {
   readonly #listener: IntakeListener;
   #waiting: WaitingBlocks[] = [];
   #waitingLength = 0;
+  readonly #accepting = new Set<WaitingBlocks>();
   /** Whether a scheduler hands out digests: what has none yet waits for them. */
   digestsExpected = false;
 
@@ -78,9 +79,10 @@ export class Intake {
     return accepted;
   }
 
-  /** Runs that wait in memory. */
+  /** Runs that wait in memory, or are on their way from there to the disk. */
   *waiting(): Generator<BlockRun> {
     for (const { run } of this.#waiting) yield run;
+    for (const { run } of this.#accepting) yield run;
   }
 
   /** The scheduler's digests are void, and so is what waited for them. */
@@ -96,10 +98,13 @@ export class Intake {
     this.#waiting = [];
     this.#waitingLength = 0;
     for (const blocks of waiting) {
-      this.#accept(blocks, true).catch((error: unknown) => {
-        const failure = PantalaError.from(error);
-        if (failure.code !== 'data-loss' && failure.code !== 'cancelled') this.#listener.failed(failure);
-      });
+      this.#accepting.add(blocks);
+      this.#accept(blocks, true)
+        .catch((error: unknown) => {
+          const failure = PantalaError.from(error);
+          if (failure.code !== 'data-loss' && failure.code !== 'cancelled') this.#listener.failed(failure);
+        })
+        .finally(() => this.#accepting.delete(blocks));
     }
   }
 
@@ -126,8 +131,10 @@ export class Intake {
   }
 
   async #write(parent: string, run: BlockRun, data: Buffer, digests: Buffer, trust: Trust): Promise<void> {
+    const { blocks, provisional } = this.#task;
+    const fresh = !blocks.hasAll(run) && !provisional.hasAll(run);
     await this.#task.write(run, data, digests, trust);
-    this.#listener.storedFromParent(parent, run, data.length);
+    this.#listener.storedFromParent(parent, run, fresh ? data.length : 0);
   }
 
   /** No authority can be asked: the whole content's digest decides, or nothing does. */

@@ -44,12 +44,15 @@ export class OriginSource {
       this.stream({ first: 0, count: run.first + run.count });
       return;
     }
-    this.#options.selection.take(run);
+    const { selection } = this.#options;
+    // What a silent parent was asked for stays asked of it.
+    const free = [...selection.missing(run)];
+    selection.take(run);
     this.#runs.add(run);
     this.#run(
       this.#fetchOne(run).finally(() => {
         this.#runs.delete(run);
-        this.#options.selection.release(run);
+        for (const part of free) selection.release(part);
       }),
     );
   }

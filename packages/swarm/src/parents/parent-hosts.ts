@@ -85,7 +85,7 @@ export class ParentHosts implements AsyncDisposable {
       client: host.peer,
       pieces: description.pieces,
       connect: (address, connectSignal) => this.#pool.connection(address, connectSignal),
-      request: open.request,
+      request: () => open.request(),
     });
   }
 

@@ -20,6 +20,8 @@ export interface SchedulersDependencies {
 export class Schedulers implements AsyncDisposable {
   readonly #deps: SchedulersDependencies;
   readonly #links = new Map<string, SchedulerLink>();
+  /** Of the schedulers that were up when it was last looked at. */
+  #ring = new HashRing([]);
 
   constructor(deps: SchedulersDependencies) {
     this.#deps = deps;
@@ -48,7 +50,10 @@ export class Schedulers implements AsyncDisposable {
   /** The scheduler of a task, among those that are up; undefined when none is. */
   linkOf(taskId: string): SchedulerLink | undefined {
     const up = [...this.#links].filter(([, link]) => link.up).map(([name]) => name);
-    const name = new HashRing(up).pick(taskId.slice(0, KEY_LENGTH));
+    if (up.length !== this.#ring.nodes.length || up.some((name) => !this.#ring.nodes.includes(name))) {
+      this.#ring = new HashRing(up);
+    }
+    const name = this.#ring.pick(taskId.slice(0, KEY_LENGTH));
     return name === undefined ? undefined : this.#links.get(name);
   }
 

@@ -223,7 +223,7 @@ export class Selection {
   }
 
   #chooseUrgent(wanted: BlockRun, now: number, requests: BlockRequest[]): void {
-    for (const gap of [...this.#taken.runs(false, wanted)]) {
+    for (const gap of this.#taken.runs(false, wanted)) {
       const end = gap.first + gap.count;
       let first = gap.first;
       while (first < end) {
@@ -271,7 +271,7 @@ export class Selection {
     for (const unit of chosen) {
       const blocks = overlap(unitBlocks(this.#geometry, unit), wanted);
       if (blocks === undefined) continue;
-      for (const gap of [...this.#taken.runs(false, blocks)]) {
+      for (const gap of this.#taken.runs(false, blocks)) {
         if (open !== undefined && open.first + open.count === gap.first) {
           open = { first: open.first, count: open.count + gap.count };
           continue;

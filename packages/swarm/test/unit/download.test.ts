@@ -19,7 +19,7 @@ test('one node alone fetches each byte once, and a second reading is a hit', asy
   const line = node.lines.find(({ message }) => message.startsWith('peer task done'));
   expect(line?.message).toMatch(/^peer task done, cost: \d+ms$/);
   expect(Object.keys(line?.fields ?? {})).toEqual(['node', 'caller', 'peer', 'task', 'component', 'trace']);
-  expect(line?.fields['trace']).toBe('ab'.repeat(16));
+  expect(line?.fields.trace).toBe('ab'.repeat(16));
   const second = await node.read({ url });
   expect(second.task.hit).toBe(true);
   expect(second.task.traffic).toMatchObject({ originBytes: 0, localBytes: content.length });

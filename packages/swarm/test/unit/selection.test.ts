@@ -158,8 +158,8 @@ test('no block is asked of two at once, none that is held, none of a parent that
       selection.addParent('last', PEER);
       selection.parentHolds('last', all);
       holds.set('last', new Set(blocks(all)));
-      for (const [id, run] of [...out]) answer(id, run, false);
-      while (ask([], 0) > 0) for (const [id, run] of [...out]) answer(id, run, true);
+      for (const [id, run] of Array.from(out)) answer(id, run, false);
+      while (ask([], 0) > 0) for (const [id, run] of Array.from(out)) answer(id, run, true);
       expect(held.size).toBe(all.count);
     }),
     { numRuns: 60 },

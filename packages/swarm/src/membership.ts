@@ -1,0 +1,200 @@
+import { type BlockRun, type ByteRange, type Logger, lengthOf, monotonicNow, type PantalaError } from '@pantala/base';
+import type { StoredTask } from '@pantala/store';
+import type { DownloadRequest } from './contract.ts';
+import { isMostOf } from './demand.ts';
+import type { Environment } from './environment.ts';
+import { DigestReport } from './schedulers/digests.ts';
+import type { DigestListener } from './schedulers/link.ts';
+import { type Candidate, SchedulerSession } from './schedulers/session.ts';
+
+/** Milliseconds that a lost scheduler has to come back before the origin takes its place. */
+const SCHEDULER_GRACE = 3000;
+/** Milliseconds for which digests are gathered before they are reported together. */
+const REPORT_DELAY = 4;
+
+/** Whether the origin may be asked: not yet known, granted by the scheduler, or free as nobody can be asked. */
+export type BackToSource = 'waiting' | 'granted' | 'free';
+
+export interface MembershipDependencies extends DigestListener {
+  readonly env: Environment;
+  readonly task: StoredTask;
+  readonly peerId: string;
+  readonly logger: Logger;
+  /** The request with the newest credentials. */
+  request(): DownloadRequest;
+  /** What is wanted in bulk, and what the first reader wants. */
+  wanted(): { readonly bulk: boolean; readonly range: ByteRange };
+  parentsOffered(candidates: readonly Candidate[]): void;
+  /** Whether digests come from now on. */
+  digestsExpected(expected: boolean): void;
+  changed(): void;
+}
+
+/**
+ * One download's place in the swarm: registered with its scheduler, again when that was lost, or with static seeds or
+ * nobody in its stead.
+ */
+export class Membership implements AsyncDisposable {
+  readonly #deps: MembershipDependencies;
+  readonly #digests: DigestReport;
+  #session: SchedulerSession | undefined;
+  #joining: Promise<void> | undefined;
+  #registered: 'nothing' | 'range' | 'whole' = 'nothing';
+  #backToSource: BackToSource = 'waiting';
+  #joinedAt: number | undefined;
+  #lostAt: number | undefined;
+  #static = false;
+  #reportTimer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(deps: MembershipDependencies) {
+    this.#deps = deps;
+    this.#digests = new DigestReport(deps.task);
+  }
+
+  get backToSource(): BackToSource {
+    return this.#backToSource;
+  }
+
+  /** Static seeds stand in for the scheduler. */
+  get static(): boolean {
+    return this.#static;
+  }
+
+  /** Milliseconds since the scheduler was first turned to; 0 before. */
+  waited(now: number): number {
+    return this.#joinedAt === undefined ? 0 : now - this.#joinedAt;
+  }
+
+  /** Registers, or registers for more than before. */
+  join(): void {
+    if (this.#joining === undefined) this.#joining = this.#joinOnce();
+    else if (this.#session !== undefined && this.#registered === 'range' && this.#deps.wanted().bulk) {
+      this.#register(this.#session);
+    }
+  }
+
+  /** Asks for the origin itself, whatever the scheduler says. */
+  allow(state: 'granted' | 'free'): void {
+    if (this.#backToSource !== 'free') this.#backToSource = state;
+    this.#deps.changed();
+  }
+
+  /** To be called now and then: registers again with a scheduler that came back, does without one after a while. */
+  tick(now: number): void {
+    if (this.#lostAt === undefined) return;
+    const { env, task } = this.#deps;
+    if (env.schedulers.linkOf(task.description.id) !== undefined) {
+      this.#lostAt = undefined;
+      this.#joining = this.#joinOnce();
+    } else if (now - this.#lostAt > SCHEDULER_GRACE) {
+      this.#lostAt = undefined;
+      this.#withoutScheduler();
+    }
+  }
+
+  /** A parent failed: others are wanted. */
+  parentLost(candidate: Candidate, error: PantalaError): void {
+    this.#session?.reschedule([candidate.peerId], error.message);
+    if (this.#session === undefined && this.#static) this.allow('free');
+  }
+
+  badParent(parentId: string): void {
+    this.#session?.badParent(parentId, 'blocks that do not match their digests');
+  }
+
+  pieceFinished(piece: number, parentId: string | undefined, milliseconds: number): void {
+    this.#session?.pieceFinished(piece, parentId, milliseconds);
+  }
+
+  /** Digests of blocks of one piece that our own fetch from the origin brought. */
+  fixed(run: BlockRun, digests: Buffer): void {
+    this.#digests.add(run, digests);
+    if (!this.#closed) this.#reportTimer ??= setTimeout(() => this.#report(), REPORT_DELAY);
+  }
+
+  /** Everything is held and right. */
+  finished(): void {
+    this.#report();
+    this.#session?.finished();
+  }
+
+  wholeDigestMismatch(): void {
+    this.#session?.wholeDigestMismatch();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    this.#report();
+    await this.#joining;
+    await this.#session?.[Symbol.asyncDispose]();
+  }
+
+  async #joinOnce(): Promise<void> {
+    const { env, task, peerId } = this.#deps;
+    this.#joinedAt = monotonicNow();
+    if (this.#deps.request().needBackToSource === true) this.allow('granted');
+    await env.schedulers.firstWord();
+    if (this.#closed) return;
+    const link = env.schedulers.linkOf(task.description.id);
+    if (link === undefined) {
+      this.#withoutScheduler();
+      return;
+    }
+    this.#deps.digestsExpected(link.pantala);
+    this.#session = new SchedulerSession(link, env.options.hostId, peerId, task, {
+      parentsOffered: (candidates) => this.#deps.parentsOffered(candidates),
+      backToSourceGranted: () => this.allow('granted'),
+      sessionLost: (error) => this.#lost(error),
+      digestNews: (news) => this.#deps.digestNews(news),
+      digestsVoid: () => this.#deps.digestsVoid(),
+    });
+    this.#register(this.#session);
+    this.#deps.changed();
+  }
+
+  #register(session: SchedulerSession): void {
+    const request = this.#deps.request();
+    const { bulk, range } = this.#deps.wanted();
+    const { contentLength } = this.#deps.task.geometry;
+    const whole = bulk || request.needBackToSource === true || isMostOf(range, contentLength);
+    this.#registered = whole ? 'whole' : 'range';
+    session.register({ request, range: whole ? undefined : { start: range.start, length: lengthOf(range) } });
+  }
+
+  #lost(error: PantalaError): void {
+    this.#session = undefined;
+    if (this.#closed) return;
+    this.#deps.logger.debug('the scheduler is lost', { reason: error.message });
+    this.#lostAt = monotonicNow();
+    this.#deps.changed();
+  }
+
+  /** No scheduler can be asked: static seeds if there are any, else the origin. */
+  #withoutScheduler(): void {
+    const { env } = this.#deps;
+    this.#deps.digestsExpected(false);
+    const seeds = this.#deps.request().needBackToSource === true ? [] : env.options.staticSeeds;
+    const usable = seeds.filter((address) => env.hosts.isUsable(address));
+    this.#static = usable.length > 0;
+    if (!this.#static) {
+      this.allow('free');
+      return;
+    }
+    this.#deps.parentsOffered(
+      usable.map((address) => {
+        const id = `static:${address.host}:${address.port}`;
+        return { peerId: id, hostId: id, seed: true, address };
+      }),
+    );
+  }
+
+  #report(): void {
+    clearTimeout(this.#reportTimer);
+    this.#reportTimer = undefined;
+    if (this.#digests.empty) return;
+    const { env, task, peerId } = this.#deps;
+    const link = this.#session?.link ?? env.schedulers.linkOf(task.description.id);
+    for (const value of this.#digests.take(peerId)) link?.send({ case: 'reportDigests', value });
+  }
+}
