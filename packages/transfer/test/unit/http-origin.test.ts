@@ -247,6 +247,7 @@ describe('odd origins', () => {
     expect((await origin.stat({ url: server.url, headers: {} })).acceptsRanges).toBe(false);
     await using body = await origin.fetch({ url: server.url, headers: {} });
     expect(body.headers['content-encoding']).toBe('gzip');
+    expect((await fetched(origin, server.url, { start: 0, end: CONTENT.length })).equals(CONTENT)).toBe(true);
     expect((await contentOf(body)).equals(CONTENT)).toBe(true);
     expect(server.requests.at(-1)?.headers['accept-encoding']).toBe('identity');
   });
