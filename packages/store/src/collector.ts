@@ -33,19 +33,27 @@ export interface CollectorHost {
 export class Collector {
   readonly #host: CollectorHost;
   #relief: Promise<number> | undefined;
+  /** Settles when nothing is being decided: two at once would both choose the same tasks. */
+  #idle: Promise<unknown> = Promise.resolve();
 
   constructor(host: CollectorHost) {
     this.#host = host;
   }
 
   /** One regular look at ages and the disk. */
-  async collect(): Promise<void> {
-    await this.#expire();
-    await this.checkDisk();
+  collect(): Promise<void> {
+    return this.#alone(async () => {
+      await this.#expire();
+      await this.#relieve();
+    });
   }
 
   /** Evicts down to the low mark when the high one is reached. */
-  async checkDisk(): Promise<void> {
+  checkDisk(): Promise<void> {
+    return this.#alone(() => this.#relieve());
+  }
+
+  async #relieve(): Promise<void> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const { used, whole } = await this.#measure();
       const { diskHighThresholdPercent: high, diskLowThresholdPercent: low } = this.#host.options;
@@ -56,10 +64,16 @@ export class Collector {
 
   /** Frees at least `bytes`, if that is possible; whether anything was freed. All who need room share one effort. */
   async makeRoom(bytes: number): Promise<boolean> {
-    this.#relief ??= this.#free(Math.max(bytes, LEAST_RELIEF)).finally(() => {
+    this.#relief ??= this.#alone(() => this.#free(Math.max(bytes, LEAST_RELIEF))).finally(() => {
       this.#relief = undefined;
     });
     return (await this.#relief) > 0;
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#idle.then(work);
+    this.#idle = result.catch(() => {});
+    return result;
   }
 
   async #measure(): Promise<{ used: number; whole: number }> {

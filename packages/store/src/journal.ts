@@ -6,6 +6,7 @@ import {
   openSync,
   readSync,
   renameSync,
+  rmSync,
   write,
   writeSync,
 } from 'node:fs';
@@ -224,7 +225,9 @@ export class Journal {
       shifted(start, size - start);
       for (const move of moves) move();
     } catch (error) {
+      // The journal is as it was; what there is of the new one only takes room.
       closeSync(fd);
+      rmSync(newPath, { force: true });
       throw PantalaError.from(error);
     } finally {
       this.#compacting = false;

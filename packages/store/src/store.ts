@@ -285,7 +285,12 @@ class FileStore implements TaskStore, TaskHost {
       if (otherBoot) task.suspectAll();
       if (task.suspected) this.#verifier.add(task, false);
     }
-    if (otherBoot) await this.#compact();
+    if (otherBoot) {
+      // Until this has happened once, every start takes everything for suspect: safe, and no reason not to start.
+      await this.#compact().catch((error: unknown) => {
+        this.logger.warn('the journal could not be compacted', { path, error: PantalaError.from(error).message });
+      });
+    }
     this.#inBackground('sweeping', this.#sweep());
     this.#every(HOUSEKEEPING_INTERVAL, 'housekeeping', () => this.#keepHouse());
     this.#every(this.options.collectInterval, 'collecting', () => this.#collector.collect());
