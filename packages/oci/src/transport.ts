@@ -60,28 +60,37 @@ export class NodeTransport implements HttpTransport, Disposable {
   }
 
   async request(given: HttpRequest): Promise<HttpResponse> {
+    for (let stale = 0; ; stale++) {
+      const scope = new AbortScope([given.signal]);
+      const req = this.#start(given, scope.signal);
+      try {
+        const answered = once(req, 'response') as Promise<[IncomingMessage]>;
+        const sent = send(req, given.body);
+        const [res] = await Promise.race([answered, sent.then(() => answered)]);
+        return responseOf(res, given.url, scope);
+      } catch (error) {
+        req.destroy();
+        scope[Symbol.dispose]();
+        // The server closed a kept connection while the request was on its way: it was not carried out.
+        const closedBefore = req.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+        if (!closedBefore || stale >= MAX_SOCKETS || given.signal?.aborted === true) throw lost(given.url, error);
+      }
+    }
+  }
+
+  #start(given: HttpRequest, signal: AbortSignal): ClientRequest {
     const secure = given.url.protocol === 'https:';
-    const scope = new AbortScope([given.signal]);
     const req = (secure ? httpsRequest : httpRequest)(given.url, {
       method: given.method,
       headers: given.headers,
       agent: secure ? this.#https : this.#http,
-      signal: scope.signal,
+      signal,
       timeout: this.#idleTimeout,
     });
     req.on('timeout', () => {
       req.destroy(new PantalaError('deadline-exceeded', `${given.url.host} sent nothing for ${this.#idleTimeout} ms`));
     });
-    try {
-      const answered = once(req, 'response') as Promise<[IncomingMessage]>;
-      const sent = send(req, given.body);
-      const [res] = await Promise.race([answered, sent.then(() => answered)]);
-      return responseOf(res, given.url, scope);
-    } catch (error) {
-      req.destroy();
-      scope[Symbol.dispose]();
-      throw lost(given.url, error);
-    }
+    return req;
   }
 
   [Symbol.dispose](): void {

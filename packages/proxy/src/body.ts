@@ -95,6 +95,8 @@ export class BodySender implements Disposable {
     }
     const { socket } = this.#res;
     if (socket === null) throw new PantalaError('cancelled', 'the client went away');
+    // Bytes that go by sendfile are no activity to Node; STALL_LIMIT watches instead.
+    socket.setTimeout(0);
     return socket;
   }
 

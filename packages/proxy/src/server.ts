@@ -166,12 +166,11 @@ class RunningProxy implements AsyncDisposable {
         );
       }
     }
-    server.on('error', (error) =>
-      this.#logger.error('proxy listener failed', { host, port: String(port), error: error.message }),
-    );
     const bound = server.address() as AddressInfo;
-    this.#logger.info('proxy listens', { host: bound.address, port: bound.port });
-    return { host: bound.address, port: bound.port, tls: tls !== undefined };
+    const where = { host: bound.address, port: bound.port };
+    server.on('error', (error) => this.#logger.error('proxy listener failed', { ...where, error: error.message }));
+    this.#logger.info('proxy listens', where);
+    return { ...where, tls: tls !== undefined };
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -7,7 +7,7 @@ import { BodySender, GATHERED_BODY, SMALL_BODY } from './body.ts';
 import { type Directives, storedResponseHeaders, taskRequestHeaders, traceIdOf } from './headers.ts';
 import type { CompiledOptions } from './options.ts';
 import type { OutputFiles } from './output-files.ts';
-import { firstRange, rangesAsked, select } from './ranges.ts';
+import { firstRange, type Multipart, rangesAsked, select } from './ranges.ts';
 
 /** A GET that goes through the swarm. */
 export interface SharedRequest {
@@ -71,22 +71,22 @@ export class SharedContent {
       return;
     }
     using body = new BodySender(open, res, signal);
-    if (selection.kind === 'parts') {
-      const { parts } = selection;
-      for (const [index, range] of parts.ranges.entries()) {
-        await body.send(range, () => {
-          if (index === 0) writeHead(res, 206, this.#headOf(open), parts.length, ['Content-Type', parts.contentType]);
-          return body.write(parts.head(index));
-        });
-      }
-      res.end(parts.end);
-      return;
+    const head = this.#headOf(open);
+    if (selection.kind === 'parts') return await this.#sendParts(body, selection.parts, res, head);
+    const { kind, range } = selection;
+    const extra = kind === 'part' ? ['Content-Range', formatContentRange(range, contentLength)] : [];
+    const status = kind === 'part' ? 206 : 200;
+    await this.#sendOne(body, range, res, () => writeHead(res, status, head, lengthOf(range), extra));
+  }
+
+  async #sendParts(body: BodySender, parts: Multipart, res: ServerResponse, head: readonly string[]): Promise<void> {
+    for (const [index, range] of parts.ranges.entries()) {
+      await body.send(range, () => {
+        if (index === 0) writeHead(res, 206, head, parts.length, ['Content-Type', parts.contentType]);
+        return body.write(parts.head(index));
+      });
     }
-    const status = selection.kind === 'part' ? 206 : 200;
-    const extra = status === 206 ? ['Content-Range', formatContentRange(selection.range, contentLength)] : [];
-    await this.#sendOne(body, selection.range, res, () =>
-      writeHead(res, status, this.#headOf(open), lengthOf(selection.range), extra),
-    );
+    res.end(parts.end);
   }
 
   async #sendOne(body: BodySender, range: ByteRange, res: ServerResponse, head: () => void): Promise<void> {

@@ -1,4 +1,5 @@
 import { MEDIA_TYPES, normalizePlatform, parseManifest, parsePlatformText, selectPlatform } from '@pantala/oci';
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 const digest = `sha256:${'b'.repeat(64)}`;
@@ -73,6 +74,47 @@ describe('manifests', () => {
     );
     expect(annotated.annotations.get('__proto__')).toBe('v');
   });
+});
+
+describe('whatever comes', () => {
+  const valid = bytes({ ...image, subject: layer, annotations: { a: 'b' } });
+
+  test('is a manifest or an error that says so', () => {
+    const mutated = fc
+      .array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 })
+      .map((changes) => {
+        const copy = Buffer.from(valid);
+        for (const [at, value] of changes) copy[at] = value;
+        return copy;
+      });
+    const any = fc.json({ maxDepth: 5 }).map((text) => bytes(text));
+    const like = fc.record(
+      { schemaVersion: fc.constant(2), config: fc.anything(), layers: fc.anything(), manifests: fc.anything() },
+      { requiredKeys: [] },
+    );
+    const documents = fc.oneof(
+      mutated,
+      any,
+      like.map((document) => Buffer.from(stringify(document))),
+    );
+    fc.assert(
+      fc.property(documents, (document) => {
+        try {
+          expect(['image', 'index']).toContain(parseManifest(document).kind);
+        } catch (error) {
+          expect(error).toMatchObject({
+            name: 'PantalaError',
+            code: expect.stringMatching(/invalid-argument|unimplemented/),
+          });
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
+
+  function stringify(value: unknown): string {
+    return JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? Number(part) : part)) ?? 'null';
+  }
 });
 
 describe('platforms', () => {

@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { Registry, type RegistryOptions } from '@pantala/oci';
+import { createServer } from 'node:net';
+import { NodeTransport, Registry, type RegistryOptions } from '@pantala/oci';
 import { describe, expect, test } from 'vitest';
 import { startServer } from '../support/server.ts';
 
@@ -120,6 +122,43 @@ describe('referrers', () => {
     expect(await repository.referrers(blob.digest)).toHaveLength(2);
     expect(await repository.referrers(blob.digest, { artifactType: 'b' })).toMatchObject([{ artifactType: 'b' }]);
     expect(registry.seen[1]?.url).toBe(`/v2/a/referrers/${blob.digest}?artifactType=b`);
+  });
+});
+
+describe('kept connections', () => {
+  test('that the server closed meanwhile cost nothing, not even for what is sent once', async () => {
+    const answers = [
+      'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n',
+      'HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n',
+    ];
+    let connections = 0;
+    const server = createServer((socket) => {
+      connections++;
+      let first = true;
+      socket.on('error', () => {});
+      socket.on('data', () => {
+        if (first) socket.write(answers.shift() ?? '');
+        else socket.resetAndDestroy();
+        first = false;
+      });
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    using transport = new NodeTransport();
+    const ask = async (method: string) => {
+      const response = await transport.request({
+        method,
+        url: new URL(`http://127.0.0.1:${port}/`),
+        headers: {},
+        body: () => [],
+      });
+      for await (const _ of response.body);
+      return response.status;
+    };
+    expect(await ask('GET')).toBe(200);
+    expect(await ask('POST')).toBe(202);
+    expect(connections).toBe(2);
+    server.close();
   });
 });
 
