@@ -78,7 +78,9 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
   const { directory } = config.store;
   await mkdir(join(directory, 'spool'), { recursive: true });
 
-  const store = resources.use(await openStore(storeOptions(config.store), { logger, metrics }));
+  const swarmReady = new Deferred<Swarm>();
+  const evicted = (taskId: string) => void swarmReady.promise.then((swarm) => swarm.changed(taskId));
+  const store = resources.use(await openStore(storeOptions(config.store), { logger, metrics, evicted }));
   exposeGauges(metrics, () => diskUse(directory));
   const listeners: Address[] = [];
   const downloadLimiter = limiterOf(config.download.rate);
@@ -86,7 +88,6 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
     createOrigin(originOptions(config, { limiter: downloadLimiter, ownListeners: () => listeners }), { metrics }),
   );
 
-  const swarmReady = new Deferred<Swarm>();
   const seed = identity.seed;
   const pieces = resources.use(
     await startPieceServer(
@@ -188,12 +189,13 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
   listeners.push(proxy.address, ...proxy.extraAddresses);
   throwIfAborted(signal);
 
-  const open = async (address: Address | undefined, purpose: string, routes: AdminRoutes) =>
-    address === undefined
-      ? undefined
-      : resources.use(
-          await AdminServer.listen({ host: address.host, port: address.port, purpose }, routed(routes), logger),
-        );
+  const open = async (address: Address | undefined, purpose: string, routes: AdminRoutes) => {
+    if (address === undefined) return undefined;
+    const { host, port } = address;
+    const server = resources.use(await AdminServer.listen({ host, port, purpose }, routed(routes), logger));
+    listeners.push(server);
+    return server;
+  };
   const metricsServer = await open(config.metrics, 'metrics', metricsRoutes(dependencies.metrics));
   const profiles =
     config.profiles && (await open(config.profiles, 'pprof', profileRoutes(resources.use(await Profiler.start()))));

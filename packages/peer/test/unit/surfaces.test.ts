@@ -70,6 +70,24 @@ describe('the local socket', () => {
     expect(sha256(await readFile(path))).toBe(content.sha256);
   });
 
+  test.each([
+    ['empty', 0, {}],
+    ['chunked without a length', LENGTH, { chunked: true }],
+    ['without ranges', LENGTH, { noRanges: true }],
+  ])('content that is %s', async (_, length, oddities) => {
+    const content = new Content(length, `odd ${++files}`);
+    const path = outputPath();
+    await download({ url: origin.serve(`/odd-${files}`, content, oddities), outputPath: path });
+    expect(sha256(await readFile(path))).toBe(content.sha256);
+  });
+
+  test('our own listeners are no origins', async () => {
+    const { health } = peer.peer.addresses;
+    await expect(download({ url: `http://127.0.0.1:${health.port}/healthy` })).rejects.toMatchObject({
+      code: 'permission-denied',
+    });
+  });
+
   test('a second order is a hit', async () => {
     const { url } = served();
     await download({ url });
