@@ -150,14 +150,22 @@ export async function wholeTask(node: Node, identity: Parameters<typeof taskId>[
   return (await stored(node, id, { sha256: true }))?.sha256 ?? '';
 }
 
+/** Requests of a single byte, by which each node learns the length and whether ranges work. */
+const PROBES = 64;
+
+/** How many copies of a content its origin handed out; nodes' probes of one byte are not counted. */
+export function copies(stage: Stage, served: Served): number {
+  return Math.max(0, stage.origin.count(served.path).bytes - PROBES) / Math.max(1, served.content.length);
+}
+
 /** Hex digest of a file. */
 export async function fileSha256(path: string): Promise<string> {
   const { stdout } = await run('sha256sum', [path]);
   return stdout.split(' ')[0] ?? '';
 }
 
-/** Bytes of the blocks that a range touches. */
+/** Bytes of the blocks that a range touches, and of the probes. */
 export function touched(start: number, end: number, length: number): number {
   const first = Math.floor(start / BLOCK) * BLOCK;
-  return Math.min(length, Math.ceil(end / BLOCK) * BLOCK) - first;
+  return Math.min(length, Math.ceil(end / BLOCK) * BLOCK) - first + PROBES;
 }

@@ -91,6 +91,7 @@ export class Conductor implements AsyncDisposable {
     this.#intake = new Intake(task, {
       storedFromParent: (parent, run, bytes) => this.#storedFromParent(parent, run, bytes),
       wrongBlocks: (parent) => this.#membership.badParent(parent),
+      listWanted: (parent, run) => this.#parents.fetchList(parent, run),
       unverified: (bytes) => env.metrics.unverified.add(bytes),
       failed: (error) => this.#fail(error),
     });
@@ -364,13 +365,13 @@ export class Conductor implements AsyncDisposable {
     const { verification } = this.#intake;
     for (const { number } of news.pieces) {
       if (number >= geometry.pieceCount) continue;
-      const run = geometry.pieceBlocks(number);
-      if (verification.canJudge(run)) this.#selection.checkable(run);
+      if (verification.canJudge(geometry.pieceBlocks(number))) this.#selection.listable(number);
     }
     for (const { run } of news.blocks) {
       if (run === undefined || run.count === 0 || run.first + run.count > geometry.blockCount) continue;
       if (verification.canJudge(run)) this.#selection.checkable(run);
     }
+    for (const run of this.#intake.giveUpForLists()) this.#selection.release(run);
     this.#wakeUp();
   }
 

@@ -7,6 +7,12 @@ import { type Authority, digestBlocks, Verification } from './verification.ts';
 /** Bytes of one task that wait in memory for their digests; what comes beyond it is asked for again later. */
 export const MAX_WAITING_LENGTH = 8 * 1024 * 1024;
 
+/**
+ * Times that a run is asked for again to get its piece's list of digests: a parent that does not hold the whole piece
+ * has none to give.
+ */
+export const MAX_LIST_REQUESTS = 4;
+
 interface WaitingBlocks {
   readonly parent: string;
   readonly run: BlockRun;
@@ -19,6 +25,8 @@ export interface IntakeListener {
   storedFromParent(parent: string, run: BlockRun, bytes: number): void;
   /** A parent gave something that is not what authority says. */
   wrongBlocks(parent: string, run: BlockRun): void;
+  /** Blocks of this parent wait, and its list of their piece's digests would tell what they are. */
+  listWanted(parent: string, run: BlockRun): void;
   /** Bytes that nothing could be checked against were accepted. */
   unverified(bytes: number): void;
   failed(error: PantalaError): void;
@@ -33,6 +41,8 @@ export class Intake {
   #waiting: WaitingBlocks[] = [];
   #waitingLength = 0;
   readonly #accepting = new Set<WaitingBlocks>();
+  /** How often a list was asked for, by piece. */
+  readonly #listRequests = new Map<number, number>();
   /** Whether a scheduler hands out digests: what has none yet waits for them. */
   digestsExpected = false;
 
@@ -70,6 +80,9 @@ export class Intake {
       if (run !== undefined) this.verification.acceptBlocks(run, digests, authority);
     }
     this.#retryWaiting();
+    for (const { parent, run } of this.#waiting) {
+      if (this.verification.needsList(run)) this.#listener.listWanted(parent, run);
+    }
   }
 
   /** A parent's list of a piece's block digests. False when it does not match the piece's digest. */
@@ -85,9 +98,31 @@ export class Intake {
     for (const { run } of this.#accepting) yield run;
   }
 
+  /**
+   * Gives up one waiting run of each piece whose own digest is known but not those of its blocks: it came before its
+   * piece was whole at the parent, so its list was not asked for, and the scheduler hands out block digests no more.
+   * Asked for again, it comes with the list, and the list frees the rest.
+   */
+  giveUpForLists(): BlockRun[] {
+    const given: BlockRun[] = [];
+    const pieces = new Set<number>();
+    this.#waiting = this.#waiting.filter(({ run, data }) => {
+      const piece = this.#geometry.pieceOfBlock(run.first);
+      const asked = this.#listRequests.get(piece) ?? 0;
+      if (pieces.has(piece) || asked >= MAX_LIST_REQUESTS || !this.verification.needsList(run)) return true;
+      pieces.add(piece);
+      this.#listRequests.set(piece, asked + 1);
+      this.#waitingLength -= data.length;
+      given.push(run);
+      return false;
+    });
+    return given;
+  }
+
   /** The scheduler's digests are void, and so is what waited for them. */
   forget(): void {
     this.verification.forget();
+    this.#listRequests.clear();
     this.#waiting = [];
     this.#waitingLength = 0;
   }
@@ -148,6 +183,7 @@ export class Intake {
     if (this.#waitingLength + blocks.data.length > MAX_WAITING_LENGTH) return;
     this.#waitingLength += blocks.data.length;
     this.#waiting.push(owned ? blocks : { ...blocks, data: Buffer.from(blocks.data) });
+    if (this.verification.needsList(blocks.run)) this.#listener.listWanted(blocks.parent, blocks.run);
   }
 
   #slice(run: BlockRun, data: Buffer, part: BlockRun): Buffer {

@@ -52,6 +52,8 @@ export class ParentSet implements AsyncDisposable {
   readonly #asked = new Map<Member, Set<BlockRun>>();
   readonly #working = new Set<Promise<void>>();
   #missing = 0;
+  /** Pieces whose list is being asked for by itself. */
+  readonly #lists = new Set<number>();
   /** Parents that gave wrong bytes: never again for this task. */
   readonly #banned = new Set<string>();
 
@@ -106,6 +108,18 @@ export class ParentSet implements AsyncDisposable {
       this.#run(this.#fetch(member, parent, part, true, ended));
     }
     return true;
+  }
+
+  /** Asks a parent for its list of a piece's digests, by the first block of a run that came without it. */
+  fetchList(id: string, run: BlockRun): void {
+    const member = this.#members.get(id);
+    const piece = this.#deps.task.geometry.pieceOfBlock(run.first);
+    if (member?.parent === undefined || this.#lists.has(piece)) return;
+    this.#lists.add(piece);
+    const ended = (): void => {
+      this.#lists.delete(piece);
+    };
+    this.#run(this.#fetch(member, member.parent, { first: run.first, count: 1 }, false, ended));
   }
 
   /** Whether a seed is fetching on our behalf at this moment. */
@@ -203,7 +217,8 @@ export class ParentSet implements AsyncDisposable {
         wantDigests: intake.verification.needsList(run),
         signal: member.stop.signal,
         onDigests: (digests) => {
-          intake.digestList(task.geometry.pieceOfBlock(run.first), digests);
+          const piece = task.geometry.pieceOfBlock(run.first);
+          if (intake.digestList(piece, digests)) selection.checkable(task.geometry.pieceBlocks(piece));
         },
         onBlocks: async (part, data) => {
           const now = monotonicNow();
@@ -225,6 +240,7 @@ export class ParentSet implements AsyncDisposable {
       member.requests--;
       if (member.requests === 0) pace.idle();
       ended();
+      for (const run of intake.giveUpForLists()) selection.release(run);
       for (const waiting of intake.waiting()) selection.take(waiting);
       this.#deps.changed();
     }

@@ -253,12 +253,6 @@ function* slices(buffer: Buffer, length: number): Generator<Buffer> {
   for (let at = 0; at < buffer.length; at += step) yield buffer.subarray(at, at + step);
 }
 
-function drained(socket: Socket): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  socket.once('drain', resolve).once('close', resolve);
-  return promise;
-}
-
 function parse(head: string, base: string): Request {
   const [first = '', ...lines] = head.split('\r\n');
   const [method = '', target = '/'] = first.split(' ');

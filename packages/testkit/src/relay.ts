@@ -1,5 +1,6 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { drained } from './sockets.ts';
 
 /** What a relay does to the bytes that come back from its target. */
 export type Fault =
@@ -120,16 +121,4 @@ export class Relay implements AsyncDisposable {
     }
     near.end();
   }
-}
-
-function drained(socket: Socket): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const finish = (): void => {
-    socket.off('drain', finish);
-    socket.off('close', finish);
-    resolve();
-  };
-  socket.once('drain', finish);
-  socket.once('close', finish);
-  return promise;
 }

@@ -34,6 +34,8 @@ export const END_GAME_REQUESTS = 16;
 export const WINDOW_UNITS = 8192;
 /** Blocks of one request: 1 MiB, the largest frame of the piece protocol. */
 export const REQUEST_BLOCKS = 64;
+/** Pieces ahead whose digest lists are asked for by themselves: the window in which a crowd moves. */
+export const LISTS_AHEAD = 4;
 /** Bytes outstanding at a parent before its speed is known: two units, one on its way and one being made ready. */
 export const FIRST_BUDGET = 512 * 1024;
 /** Units of a neighbourhood: among equally rare units those of an earlier neighbourhood go first, for the reader. */
@@ -60,6 +62,8 @@ export class Selection {
   readonly #taken: Bitmap;
   readonly #held: Bitmap;
   readonly #checkable: Bitmap;
+  /** Pieces whose digest is known. */
+  readonly #listable: Bitmap;
   #needDigests = true;
   /** Blocks of each unit that are not taken. */
   readonly #left: Uint8Array;
@@ -77,6 +81,7 @@ export class Selection {
     this.#taken = new Bitmap(geometry.blockCount);
     this.#held = new Bitmap(geometry.blockCount);
     this.#checkable = new Bitmap(geometry.blockCount);
+    this.#listable = new Bitmap(geometry.pieceCount);
     const units = unitCount(geometry);
     this.#left = new Uint8Array(units);
     for (let unit = 0; unit < units; unit++) this.#left[unit] = unitBlocks(geometry, unit).count;
@@ -125,6 +130,11 @@ export class Selection {
     this.#checkable.setRun(run);
   }
 
+  /** A list of the digests of this piece's blocks can be checked: whoever has the whole piece can give it. */
+  listable(piece: number): void {
+    this.#listable.set(piece);
+  }
+
   /** Whether only blocks whose digests can be had are asked for (the default); false where nobody gives digests. */
   needDigests(need: boolean): void {
     this.#needDigests = need;
@@ -133,6 +143,7 @@ export class Selection {
   /** No digest is known any more. */
   nothingCheckable(): void {
     this.#checkable.clearAll();
+    this.#listable.clearAll();
   }
 
   /** These blocks are in the store. */
@@ -218,6 +229,7 @@ export class Selection {
       if (parent.traits.wholePieces) this.#choosePieces(parent, bulk, now, requests);
       else this.#chooseUnits(parent, bulk, now, requests);
     }
+    if (this.#needDigests) this.#chooseLists(bulk, now, requests);
     if (requests.length === 0 && this.#requests.size <= END_GAME_REQUESTS) this.#chooseAgain(now, requests);
     return requests;
   }
@@ -243,11 +255,10 @@ export class Selection {
 
   /** Among the parents that have a block, the one with the least to do; a seed only when no other can. */
   #quickest(block: number): Parent | undefined {
-    if (this.#needDigests && !this.#checkable.has(block)) return undefined;
     let best: Parent | undefined;
     let bestLoad = Number.POSITIVE_INFINITY;
     for (const parent of this.#parents.values()) {
-      if (parent.traits.wholePieces || !parent.holdings.blocks.has(block)) continue;
+      if (parent.traits.wholePieces || !parent.holdings.blocks.has(block) || !this.#canCheck(parent, block)) continue;
       const load = parent.outstanding / parent.budget + (parent.traits.seed ? 0.5 : 0);
       if (load < bestLoad) {
         best = parent;
@@ -315,13 +326,20 @@ export class Selection {
   /** Whether the parent has every missing block of a unit and their digests can be had. */
   #canGive(parent: Parent, unit: number): boolean {
     const blocks = unitBlocks(this.#geometry, unit);
-    const whole = parent.holdings.hasUnit(unit) && (!this.#needDigests || this.#checkable.hasAll(blocks));
-    if (whole) return true;
+    const held = parent.holdings.hasUnit(unit);
+    if (held && (!this.#needDigests || this.#checkable.hasAll(blocks))) return true;
     for (let block = blocks.first; block < blocks.first + blocks.count; block++) {
       if (this.#taken.has(block)) continue;
-      if (!parent.holdings.blocks.has(block) || (this.#needDigests && !this.#checkable.has(block))) return false;
+      if (!parent.holdings.blocks.has(block) || !this.#canCheck(parent, block)) return false;
     }
     return true;
+  }
+
+  /** Whether a block's digest is known, or comes with the block as this parent has the whole piece. */
+  #canCheck(parent: Parent, block: number): boolean {
+    if (!this.#needDigests || this.#checkable.has(block)) return true;
+    const piece = this.#geometry.pieceOfBlock(block);
+    return this.#listable.has(piece) && parent.holdings.blocks.hasAll(this.#geometry.pieceBlocks(piece));
   }
 
   /** Lower is better; infinite while it is another peer's. */
@@ -346,6 +364,28 @@ export class Selection {
         continue;
       requests.push(this.#ask(parent, blocks, false, now));
     }
+  }
+
+  /**
+   * One block of each piece near the beginning whose list nobody gives otherwise: who has the whole piece has dealt
+   * all that is missing of it to others, and these have only parts.
+   */
+  #chooseLists(wanted: BlockRun, now: number, requests: BlockRequest[]): void {
+    const first = Math.max(this.#cursor * UNIT_BLOCKS, wanted.first);
+    const end = Math.min(this.#geometry.pieceOfBlock(first) + LISTS_AHEAD, this.#geometry.pieceCount);
+    for (let piece = this.#geometry.pieceOfBlock(first); piece < end; piece++) {
+      const blocks = overlap(this.#geometry.pieceBlocks(piece), wanted);
+      if (blocks === undefined || !this.#listable.has(piece)) continue;
+      const block = this.#taken.next(false, blocks.first);
+      if (block >= blocks.first + blocks.count || this.#checkable.has(block) || this.#isListAsked(piece)) continue;
+      const parent = [...this.#parents.values()].find((other) => this.#canCheck(other, block));
+      if (parent !== undefined) requests.push(this.#ask(parent, { first: block, count: 1 }, false, now));
+    }
+  }
+
+  #isListAsked(piece: number): boolean {
+    for (const { run } of this.#requests.values()) if (this.#geometry.pieceOfBlock(run.first) === piece) return true;
+    return false;
   }
 
   /** The end game: an old request is given to another parent as well. */
