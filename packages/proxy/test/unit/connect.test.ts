@@ -138,6 +138,32 @@ describe('any other host', () => {
     echo.close();
   });
 
+  test('gets what the client sent without waiting for the answer', async () => {
+    const echo = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
+    await once(echo, 'listening');
+    const { port } = echo.address() as { port: number };
+    await using rig = await startRig();
+    const socket = connectPlain(rig.port, '127.0.0.1');
+    socket.end(`CONNECT 127.0.0.1:${port} HTTP/1.1\r\n\r\nearly bytes`);
+    let answer = '';
+    for await (const chunk of socket) answer += String(chunk);
+    expect(answer).toBe('HTTP/1.1 200 Connection Established\r\n\r\nearly bytes');
+    echo.close();
+  });
+
+  test('loses its tunnels when the proxy stops', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = silent.address() as { port: number };
+    const rig = await startRig({ shutdownGrace: 60_000 });
+    const socket = await tunnel(rig.port, `127.0.0.1:${port}`);
+    const closed = once(socket, 'close');
+    socket.on('error', () => {});
+    await rig[Symbol.asyncDispose]();
+    await closed;
+    silent.close();
+  });
+
   test('sees its own TLS end to end', async () => {
     const tls = await selfSigned('localhost');
     await using origin = await startOrigin(serveContent(content), tls);

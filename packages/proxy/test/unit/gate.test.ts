@@ -1,7 +1,13 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { selfSigned } from '../support/certificates.ts';
 import { ask } from '../support/client.ts';
 import { serveContent, startOrigin } from '../support/origin.ts';
 import { startRig } from '../support/rig.ts';
@@ -127,6 +133,24 @@ describe('start and end', () => {
     goOn();
     expect((await answer).body.equals(content)).toBe(true);
     await closed;
+  });
+
+  test('a listener with a certificate speaks TLS, large bodies included', async () => {
+    const large = randomBytes(3_000_000);
+    await using origin = await startOrigin(serveContent(large));
+    const tls = await selfSigned('localhost');
+    await using rig = await startRig({ mirror: { upstream: origin.url }, listen: { port: 0, tls } });
+    expect(rig.proxy.address.tls).toBe(true);
+    const directory = mkdtempSync(join(tmpdir(), 'proxy-tls-'));
+    const ca = join(directory, 'ca.crt');
+    writeFileSync(ca, tls.cert);
+    const args = ['-sS', '--fail', '--cacert', ca, '--resolve', `localhost:${rig.port}:127.0.0.1`];
+    const { stdout } = await promisify(execFile)('curl', [...args, `https://localhost:${rig.port}/files/a`], {
+      encoding: 'buffer',
+      maxBuffer: 10_000_000,
+    });
+    expect(stdout.equals(large)).toBe(true);
+    rmSync(directory, { recursive: true });
   });
 
   test('the first free port of a range is taken, a taken port is an error', async () => {
