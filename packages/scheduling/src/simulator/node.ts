@@ -1,5 +1,5 @@
 import { Bitmap } from '@pantala/base';
-import { hash32 } from '../hash.ts';
+import { hash32, mix32 } from '../hash.ts';
 import type { Timeline } from './timeline.ts';
 
 /** Bytes that travel together: 16 blocks. */
@@ -42,6 +42,8 @@ export class Node {
   parents: Node[] = [];
   readonly children = new Set<Node>();
   readonly #timeline: Timeline;
+  /** Makes its order of equally rare units its own. */
+  readonly #order: number;
   readonly #onHeld: (node: Node, unit: number, from: Node | undefined) => void;
   readonly #asked = new Set<number>();
   readonly #outstanding = new Map<Node, number>();
@@ -62,6 +64,7 @@ export class Node {
     onHeld: (node: Node, unit: number, from: Node | undefined) => void,
   ) {
     this.id = id;
+    this.#order = hash32(id);
     this.seed = seed;
     this.link = link;
     this.held = new Bitmap(units);
@@ -145,7 +148,7 @@ export class Node {
       const count = this.#holders(unit);
       // What others can give is not asked of a seed: it has better things to send.
       if (parent.seed && count > 1 && patient) continue;
-      const tie = hash32(this.id, unit);
+      const tie = mix32(this.#order ^ unit);
       if (count > bestCount || (count === bestCount && tie >= bestTie)) continue;
       best = unit;
       bestCount = count;

@@ -321,7 +321,7 @@ describe('over any sequence of events', () => {
         ]);
         checker.checkLiveness();
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 

@@ -39,15 +39,22 @@ describe('a flash crowd', () => {
     ['another seed', 2],
     ['a peer', 1],
   ])('whose seed dies goes on with %s', (_who, seeds) => {
-    const result = simulate({ ...crowd, seeds, peers: 8, originRate: LINK.up, seedDiesAt: 3_000 });
+    const result = simulate({
+      ...crowd,
+      contentLength: 64 * MIB,
+      seeds,
+      peers: 8,
+      originRate: LINK.up,
+      seedDiesAt: 1_500,
+    });
     expect(result.finished).toBe(8);
     expect(result.originCopies).toBeGreaterThan(0.99);
     expect(result.originCopies).toBeLessThanOrEqual(2);
   });
 
   test('gives the same result for the same number, and another for another', () => {
-    const one = simulate({ ...crowd, peers: 8, random: 1 });
-    expect(simulate({ ...crowd, peers: 8, random: 1 })).toEqual(one);
-    expect(simulate({ ...crowd, peers: 8, random: 2 }).makespan).not.toBe(one.makespan);
+    const one = simulate({ ...crowd, contentLength: 32 * MIB, peers: 8, random: 1 });
+    expect(simulate({ ...crowd, contentLength: 32 * MIB, peers: 8, random: 1 })).toEqual(one);
+    expect(simulate({ ...crowd, contentLength: 32 * MIB, peers: 8, random: 2 }).makespan).not.toBe(one.makespan);
   });
 });
