@@ -8,4 +8,5 @@ if (process.env.NODE_COMPILE_CACHE === undefined) {
 }
 const { run } = await import('./program.ts');
 
-process.exitCode = await run(process.argv.slice(2));
+// Whatever a library has left open does not keep a command alive that has ended.
+process.exit(await run(process.argv.slice(2)));

@@ -1,5 +1,6 @@
 import { ERROR_SURFACES } from '@pantala/base';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { defaultEndpoint } from './endpoint.ts';
 import { printError } from './output.ts';
 
 const VERSION = '0.1.0';
@@ -72,7 +73,7 @@ export async function run(args: readonly string[]): Promise<number> {
     .description('Downloads a file through the peer on this machine.')
     .argument('<url>', 'http or https')
     .requiredOption('-O, --output <path>', 'where the file is put')
-    .option('-e, --endpoint <path>', "the peer's unix socket", '/var/run/dragonfly/dfdaemon.sock')
+    .option(...endpoint)
     .option('--digest <digest>', 'sha256:<hex> or sha512:<hex> that the content must have')
     .option('-H, --header <header>', 'header for the origin, as "Name: value"; may be repeated', collect, [])
     .option('--tag <tag>', 'keeps the content apart from the same URL with another tag')
@@ -141,7 +142,6 @@ export async function run(args: readonly string[]): Promise<number> {
     .action(action('doctor', async (options) => (await import('./commands/doctor.ts')).doctor(options)));
 
   const task = program.command('task').description("What the peer's store holds.");
-  const endpoint = ['-e, --endpoint <path>', "the peer's unix socket", '/var/run/dragonfly/dfdaemon.sock'] as const;
   task
     .command('ls')
     .description('Lists tasks.')
@@ -176,6 +176,8 @@ export async function run(args: readonly string[]): Promise<number> {
   }
   return status;
 }
+
+const endpoint = ['-e, --endpoint <path>', "the peer's unix socket", defaultEndpoint()] as const;
 
 const ROLE_FILES = { manager: 'manager.yaml', scheduler: 'scheduler.yaml', peer: 'dfdaemon.yaml' } as const;
 

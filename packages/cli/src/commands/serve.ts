@@ -36,7 +36,7 @@ export async function serve(name: RoleName, options: ServeOptions): Promise<numb
   }
   if (options.supervised !== undefined) endWithParent(logger);
   const metrics = new MetricsRegistry({ process: true });
-  const status = await runProgram({
+  return await runProgram({
     name,
     logger,
     start: (signal) => startRole(role, { logger, metrics, signal }),
@@ -46,8 +46,6 @@ export async function serve(name: RoleName, options: ServeOptions): Promise<numb
       if (options.json === true) printJson({ ready: true, name, pid: process.pid, ...running.addresses });
     },
   });
-  // Whatever a library has left open does not keep a stopped program alive.
-  process.exit(status);
 }
 
 async function fromFiles(

@@ -19,7 +19,7 @@ export async function up(options: UpOptions): Promise<number> {
   for (const warning of values.warnings) note(`pantala up: ${warning}`);
   const plan = await planSwarm(values, options.dir, options.peers);
   using logger = createLogger({ verbose: false, console: false, file: join(plan.places.logs, 'up', 'core.log') });
-  const status = await runProgram({
+  return await runProgram({
     name: 'up',
     logger,
     stopDeadlineMs: STOP_DEADLINE,
@@ -37,7 +37,6 @@ export async function up(options: UpOptions): Promise<number> {
       }
     },
   });
-  process.exit(status);
 }
 
 /** On stderr: stdout has one line with --json. */
