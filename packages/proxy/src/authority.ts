@@ -1,6 +1,12 @@
 // @peculiar/x509 needs the reflection polyfill in place before it is loaded.
 import 'reflect-metadata';
-import { createPrivateKey, type KeyObject, randomBytes, webcrypto } from 'node:crypto';
+import {
+  createPrivateKey,
+  type KeyObject,
+  X509Certificate as NodeCertificate,
+  randomBytes,
+  webcrypto,
+} from 'node:crypto';
 import { mkdir, open, readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
@@ -52,7 +58,7 @@ export class CertificateAuthority {
     const pem = x509.PemConverter.encode(exported, 'PRIVATE KEY');
     try {
       const key = createPrivateKey(given.key);
-      if (!new (await import('node:crypto')).X509Certificate(given.cert).checkPrivateKey(key)) {
+      if (!new NodeCertificate(given.cert).checkPrivateKey(key)) {
         throw new PantalaError('invalid-argument', "the authority's certificate and key do not belong together");
       }
       return new CertificateAuthority(given.cert, await signingOf(key), keys, pem);

@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type Logger, type Metrics, PantalaError } from '@pantala/base';
 import type { Downloader } from '@pantala/swarm';
-import { CertificateAuthority } from './authority.ts';
+import type { CertificateAuthority } from './authority.ts';
 import { ConnectHandler } from './connect.ts';
 import type { DirectClient } from './direct.ts';
 import { Gate } from './gate.ts';
@@ -73,6 +73,8 @@ export async function startProxy(given: ProxyOptions, parts: ProxyParts): Promis
 
 async function authorityOf(options: CompiledOptions): Promise<CertificateAuthority | undefined> {
   if (options.interceptHosts.length === 0) return undefined;
+  // Its library takes time and memory that most proxies have no use for.
+  const { CertificateAuthority } = await import('./authority.ts');
   if (options.authority !== undefined) return CertificateAuthority.of(options.authority);
   return options.stateDir === undefined ? undefined : CertificateAuthority.keptIn(options.stateDir);
 }

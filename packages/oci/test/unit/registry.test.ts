@@ -32,8 +32,8 @@ async function putImage(repository: Repository, tag: string, extra: object = {})
   const bytes = Buffer.from(
     JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociManifest, config: descriptor, layers: [], ...extra }),
   );
-  const put_ = await repository.putManifest(tag, bytes, MEDIA_TYPES.ociManifest);
-  return { digest: put_, size: bytes.length, mediaType: MEDIA_TYPES.ociManifest };
+  const pushed = await repository.putManifest(tag, bytes, MEDIA_TYPES.ociManifest);
+  return { digest: pushed, size: bytes.length, mediaType: MEDIA_TYPES.ociManifest };
 }
 
 describe('an open registry', () => {
@@ -227,9 +227,8 @@ describe('a registry with tokens', () => {
   });
 
   test('a mount asks for both repositories', async () => {
-    const { repository } = { repository: client(user).repository('source') };
     const data = randomBytes(1000);
-    await put(repository, data);
+    await put(client(user).repository('source'), data);
     expect((await put(client(user).repository('target'), data, { mountFrom: 'source' })).outcome).toBe('mounted');
   });
 });

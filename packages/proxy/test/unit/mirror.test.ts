@@ -182,15 +182,15 @@ describe('a file for the client', () => {
     const allowed = mkdtempSync(join(tmpdir(), 'output-'));
     await using origin = await startOrigin(serveContent(content));
     await using rig = await startRig({ mirror: { upstream: origin.url }, outputDirectories: [allowed] });
-    const ask_ = (path: string, more: Record<string, string> = {}) =>
+    const askFor = (path: string, more: Record<string, string> = {}) =>
       ask(rig.port, blob, { headers: { 'X-Dragonfly-Output-Path': path, ...more } });
     symlinkSync('/etc', join(allowed, 'link'));
     for (const path of ['/etc/motd-of-pantala', `${allowed}/../escaped`, `${allowed}/link/escaped`, `${allowed}x/y`]) {
-      expect((await ask_(path)).status).toBe(403);
+      expect((await askFor(path)).status).toBe(403);
       expect(existsSync(path)).toBe(false);
     }
-    expect((await ask_('relative')).status).toBe(400);
-    expect((await ask_(join(allowed, 'blob'))).status).toBe(200);
+    expect((await askFor('relative')).status).toBe(400);
+    expect((await askFor(join(allowed, 'blob'))).status).toBe(200);
     await waitFor(() => existsSync(join(allowed, 'blob')));
     await waitFor(() => readFileSync(join(allowed, 'blob')).equals(content));
     rmSync(allowed, { recursive: true });

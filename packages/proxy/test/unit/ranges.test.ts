@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { formatContentRange } from '@pantala/base';
+import { formatContentRange, PantalaError } from '@pantala/base';
 import { describe, expect, test } from 'vitest';
 import { ask } from '../support/client.ts';
 import { serveContent, startOrigin } from '../support/origin.ts';
 import { startRig } from '../support/rig.ts';
+import { waitFor } from '../support/wait.ts';
 
 const content = randomBytes(1_500_000);
 const lastModified = 'Wed, 21 Oct 2015 07:28:00 GMT';
@@ -116,7 +117,6 @@ describe('odd content', () => {
   });
 
   test('what the disk has no room for comes straight from the origin, from where the swarm left off', async () => {
-    const { PantalaError } = await import('@pantala/base');
     await using origin = await startOrigin(serveContent(content));
     await using rig = await startRig({ mirror: { upstream: origin.url } });
     rig.downloader.hooks.beforeExtent = ({ start }) => {
@@ -155,7 +155,6 @@ describe('one connection', () => {
   });
 
   test('an error before the first byte is an answer, after it the end of the connection', async () => {
-    const { PantalaError } = await import('@pantala/base');
     await using origin = await startOrigin(serveContent(content));
     await using rig = await startRig({ mirror: { upstream: origin.url } });
     let failAt = 0;
@@ -188,7 +187,6 @@ describe('one connection', () => {
     const asked = extents.length;
     socket.destroy();
     await once(socket, 'close');
-    const { waitFor } = await import('../support/wait.ts');
     goOn();
     await waitFor(() => rig.downloader.closed === 1);
     expect(extents.length).toBeLessThanOrEqual(asked + 1);
