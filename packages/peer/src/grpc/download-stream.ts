@@ -36,17 +36,34 @@ export async function* downloadStream(open: OpenTask, options: DownloadStreamOpt
       },
     },
   };
-  const limit = options.withContent ? CONTENT_PART_LENGTH : Number.POSITIVE_INFINITY;
+  const finished = (range: ByteRange, content: Buffer | undefined): Response => ({
+    ...envelope,
+    response: { case: 'downloadPieceFinishedResponse', value: { piece: pieceMessage(task, range, content) } },
+  });
+  /** The end of what one message tells of the piece at `from`. */
+  const endOfPart = (from: number) => {
+    const piece = task.geometry.pieceRange(Math.floor(from / task.description.pieceLength));
+    return Math.min(piece.end, wanted.end, options.withContent ? from + CONTENT_PART_LENGTH : piece.end);
+  };
   let start = wanted.start;
-  for await (const extent of open.extents(wanted, { signal: options.signal })) {
-    while (start < extent.end) {
-      const piece = task.geometry.pieceRange(Math.floor(start / task.description.pieceLength));
-      const end = Math.min(piece.end, wanted.end, start + limit);
-      if (end > extent.end) break;
-      const content = options.withContent ? await task.read({ start, end }) : undefined;
-      const value = { piece: pieceMessage(task, { start, end }, content) };
-      yield { ...envelope, response: { case: 'downloadPieceFinishedResponse', value } };
-      start = end;
+  try {
+    for await (const extent of open.extents(wanted, { signal: options.signal })) {
+      for (let end = endOfPart(start); start < end && end <= extent.end; end = endOfPart(start)) {
+        yield finished({ start, end }, options.withContent ? await task.read({ start, end }) : undefined);
+        start = end;
+      }
+    }
+  } catch (error) {
+    if (!options.withContent || PantalaError.from(error).code !== 'disk-full') throw error;
+    // Whoever takes the bytes from here needs no room in the store.
+    for await (const chunk of open.direct({ start, end: wanted.end }, { signal: options.signal })) {
+      // A copy: the chunk is ours until the next one only, and messages may wait in the stream.
+      for (let content = Buffer.from(chunk); content.length > 0; ) {
+        const end = Math.min(endOfPart(start), start + content.length);
+        yield finished({ start, end }, content.subarray(0, end - start));
+        content = content.subarray(end - start);
+        start = end;
+      }
     }
   }
 }

@@ -10,7 +10,7 @@ import {
 import { AbortScope, PantalaError, peerId } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { TrafficCount } from '@pantala/swarm';
-import { checkChecksum, verifyChecksum } from '../outputs/checksum.ts';
+import { checkChecksum, verified, verifyChecksum } from '../outputs/checksum.ts';
 import { OutputFile } from '../outputs/output-file.ts';
 import { heldTask, removeTask, type ServiceContext } from './context.ts';
 import { downloadStream, within } from './download-stream.ts';
@@ -103,9 +103,17 @@ export async function* downloadLocally(
     const { hostId, identity } = context;
     const withContent = needPieceContent && output === undefined;
     const responses = downloadStream(open, { hostId, peerId: peerId(identity), range, withContent, signal });
-    for await (const response of responses) yield { response, traffic: open.traffic };
-    // The end of the stream, which comes after this, tells the caller that the file is there.
-    await finish(open.task, download, output, signal);
+    try {
+      for await (const response of responses) yield { response, traffic: open.traffic };
+      // The end of the stream, which comes after this, tells the caller that the file is there.
+      await finish(open.task, download, output, signal);
+    } catch (error) {
+      if (output === undefined || PantalaError.from(error).code !== 'disk-full') throw error;
+      // The store is full; the output may well lie on another disk.
+      const wanted = within(range, open.task.description.contentLength);
+      const chunks = open.direct(wanted, { signal });
+      await output.receive(digest && range === undefined ? verified(chunks, digest) : chunks, signal);
+    }
     yield { response: undefined, traffic: open.traffic };
   } catch (error) {
     throw signal.aborted ? PantalaError.from(signal.reason) : error;

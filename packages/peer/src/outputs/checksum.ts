@@ -29,27 +29,38 @@ export function checkChecksum(text: string): void {
 }
 
 /**
- * Compares complete content with a checksum.
+ * Passes bytes on and compares them with a checksum when they end.
  *
- * @throws `data-loss` when it differs
+ * @throws `data-loss` when they differ
  */
-export async function verifyChecksum(task: StoredTask, checksum: string, signal: AbortSignal): Promise<void> {
+export async function* verified<B extends Uint8Array>(chunks: AsyncIterable<B>, checksum: string): AsyncGenerator<B> {
   const [algorithm = '', expected = ''] = checksum.toLowerCase().split(':', 2);
-  const actual = algorithm === 'crc32' ? await crcOf(task, signal) : await hashOf(task, algorithm, signal);
+  const summer = algorithm === 'crc32' ? new Crc32() : createHash(algorithm);
+  for await (const chunk of chunks) {
+    summer.update(chunk);
+    yield chunk;
+  }
+  const actual = summer.digest('hex');
   if (actual === expected) return;
   throw new PantalaError('data-loss', `the content has ${algorithm}:${actual}, not ${algorithm}:${expected}`);
 }
 
-async function hashOf(task: StoredTask, algorithm: string, signal: AbortSignal): Promise<string> {
-  const hash = createHash(algorithm);
-  for await (const part of parts(task, signal)) hash.update(part);
-  return hash.digest('hex');
+/** Compares complete content with a checksum. @throws `data-loss` when it differs */
+export async function verifyChecksum(task: StoredTask, checksum: string, signal: AbortSignal): Promise<void> {
+  for await (const _ of verified(parts(task, signal), checksum));
 }
 
-async function crcOf(task: StoredTask, signal: AbortSignal): Promise<string> {
-  let value = 0;
-  for await (const part of parts(task, signal)) value = crc32(part, value);
-  return String(value);
+/** The part of a hash's interface that is needed here; the value is in decimal digits, as orders write it. */
+class Crc32 {
+  #value = 0;
+
+  update(data: Uint8Array): void {
+    this.#value = crc32(data, this.#value);
+  }
+
+  digest(_encoding: 'hex'): string {
+    return String(this.#value);
+  }
 }
 
 async function* parts(task: StoredTask, signal: AbortSignal): AsyncGenerator<Buffer> {

@@ -47,7 +47,7 @@ export class OutputFile {
    */
   async put(task: StoredTask, range: ByteRange | undefined, signal: AbortSignal): Promise<void> {
     const { overwrite, hardLink } = this.#options;
-    if (range !== undefined) await this.#copyRange(task, range, signal);
+    if (range !== undefined) await this.receive(partsOf(task, range), signal);
     else if (!hardLink) await task.copyTo(this.path, { overwrite, signal });
     else {
       await this.#refuseExisting();
@@ -65,13 +65,14 @@ export class OutputFile {
     }
   }
 
-  async #copyRange(task: StoredTask, range: ByteRange, signal: AbortSignal): Promise<void> {
+  /** Writes bytes that are not in the store: whole, or not at all. @throws what they and the file system say */
+  async receive(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const temporary = `${this.path}.${process.pid}.part`;
     try {
       await using file = await open(temporary, 'wx', 0o644);
-      for (let start = range.start; start < range.end; start += COPY_LENGTH) {
+      for await (const chunk of chunks) {
         throwIfAborted(signal);
-        await file.write(await task.read({ start, end: Math.min(start + COPY_LENGTH, range.end) }));
+        await file.writeFile(chunk);
       }
       await this.#refuseExisting();
       await rename(temporary, this.path);
@@ -79,5 +80,11 @@ export class OutputFile {
       await rm(temporary, { force: true });
       throw PantalaError.from(error);
     }
+  }
+}
+
+async function* partsOf(task: StoredTask, range: ByteRange): AsyncGenerator<Buffer> {
+  for (let start = range.start; start < range.end; start += COPY_LENGTH) {
+    yield await task.read({ start, end: Math.min(start + COPY_LENGTH, range.end) });
   }
 }
