@@ -4,7 +4,6 @@ import { createServer as createTlsServer } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 import type { Content } from './content.ts';
 import { drained } from './sockets.ts';
-import { drained } from './sockets.ts';
 
 /** How a path of the origin misbehaves. Everything may be combined. */
 export interface Oddities {
