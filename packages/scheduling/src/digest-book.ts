@@ -1,4 +1,5 @@
 import { Bitmap, type BlockRun, DIGEST_LENGTH, Geometry, pieceDigest } from '@pantala/base';
+import { CONFIRMED, collectGivers, DigestTable, NONE, UNCONFIRMED } from './digest-table.ts';
 import { MAX_PIECES, NEWS_BYTES, RIVAL_LIMIT } from './options.ts';
 
 export interface NumberedDigest {
@@ -52,50 +53,10 @@ interface Giver {
   rank: GiverRank;
 }
 
-/** Digests of one kind with what they count: a piece's blocks, or a task's pieces. */
-class DigestTable {
-  readonly digests: Buffer;
-  /** 0 none, 1 unconfirmed, 2 confirmed. */
-  readonly status: Uint8Array;
-  readonly givers: Uint8Array;
-
-  constructor(length: number) {
-    this.digests = Buffer.alloc(length * DIGEST_LENGTH);
-    this.status = new Uint8Array(length);
-    this.givers = new Uint8Array(length);
-  }
-
-  get bytes(): number {
-    return this.status.length * (DIGEST_LENGTH + 2);
-  }
-
-  at(index: number): Buffer {
-    return this.digests.subarray(index * DIGEST_LENGTH, (index + 1) * DIGEST_LENGTH);
-  }
-
-  put(index: number, digest: Uint8Array, status: number, giver: number): void {
-    this.digests.set(digest, index * DIGEST_LENGTH);
-    this.status[index] = status;
-    this.givers[index] = giver;
-  }
-
-  statusAt(index: number): number {
-    return this.status[index] as number;
-  }
-
-  giverAt(index: number): number {
-    return this.givers[index] as number;
-  }
-}
-
 interface Rival {
   readonly giver: number;
   readonly digest: Uint8Array;
 }
-
-const NONE = 0;
-const UNCONFIRMED = 1;
-const CONFIRMED = 2;
 
 /** Givers that one book tells apart; it has one byte for each item's. */
 const GIVER_LIMIT = 255;
@@ -403,12 +364,6 @@ interface Verdict {
 }
 
 const NOTHING: Verdict = { giver: 0, rival: false, replaces: false };
-
-function collectGivers(table: DigestTable, givers: Set<number>): void {
-  for (let index = 0; index < table.status.length; index++) {
-    if (table.statusAt(index) !== NONE) givers.add(table.giverAt(index));
-  }
-}
 
 class Change implements ReportOutcome {
   readonly confirmed: DigestItems = { pieces: [], blocks: [] };
