@@ -41,7 +41,8 @@ export async function startSwarm(
   const mirror = mirrorThrough(plan, containerd);
   if (mirror !== undefined) {
     resources.defer(() => {
-      const { left } = undoMirror(mirror.certsDir);
+      const { left, restored, removed } = undoMirror(mirror.certsDir);
+      logger.info('containerd’s files are as they were', { restored, removed });
       if (left.length > 0) logger.warn('files that were changed since are left as they are', { left });
     });
   }

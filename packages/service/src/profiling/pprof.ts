@@ -55,6 +55,8 @@ export async function encodeCpuProfile(profile: Profiler.Profile): Promise<Buffe
   const parents = new Map<number, Profiler.ProfileNode>();
   for (const node of profile.nodes) for (const child of node.children ?? []) parents.set(child, node);
   for (const node of profile.nodes) {
+    // Time in which nothing ran is no CPU time.
+    if (node.callFrame.functionName === '(idle)') continue;
     const stack: number[] = [];
     for (let at: Profiler.ProfileNode | undefined = node; at !== undefined; at = parents.get(at.id)) {
       if (at.callFrame.functionName !== '(root)') stack.push(tables.location(at.callFrame));
@@ -63,6 +65,7 @@ export async function encodeCpuProfile(profile: Profiler.Profile): Promise<Buffe
   }
   const counts = new Map<number, { samples: number; microseconds: number }>();
   for (const [index, id] of (profile.samples ?? []).entries()) {
+    if (!stacks.has(id)) continue;
     const count = counts.getOrInsertComputed(id, () => ({ samples: 0, microseconds: 0 }));
     count.samples++;
     count.microseconds += Math.max(0, profile.timeDeltas?.[index] ?? 0);
