@@ -81,7 +81,7 @@ export class Authority {
     this.#take(host, task, held.report, rank);
   }
 
-  /** The host has no copy any more. */
+  /** The host has no copy any more; what it is downloading now goes on. */
   dropCopies(host: Host, taskId: string): void {
     for (const peer of host.peersByTask.get(taskId) ?? []) if (!peer.streaming) this.#cluster.removePeer(peer);
   }

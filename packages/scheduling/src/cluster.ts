@@ -96,6 +96,12 @@ export class Cluster {
 
   removePeer(peer: Peer): void {
     this.detach(peer);
+    if (peer.streaming) {
+      // Nobody would ever answer it again.
+      peer.streaming = false;
+      const message = `peer ${peer.id} was forgotten; register it again`;
+      this.decide({ type: 'failPeer', taskId: peer.task.id, peerId: peer.id, code: 'not-found', message });
+    }
     peer.step('leave');
     peer.complete = false;
     this.refreshSupply(peer);

@@ -132,7 +132,7 @@ export class SchedulerCore {
         break;
       case 'taskDeleted': {
         const host = this.#cluster.hosts.get(event.hostId);
-        for (const peer of host?.peersByTask.get(event.taskId) ?? []) this.#cluster.removePeer(peer);
+        if (host !== undefined) this.#authority.dropCopies(host, event.taskId);
         break;
       }
       case 'heldTasks':

@@ -247,6 +247,7 @@ describe('a host', () => {
     expect(world.core.counts.hosts).toBe(1);
     const after = world.pass(30_000);
     expect(only(after, 'hostForgotten')).toEqual([{ type: 'hostForgotten', hostId: 'a' }]);
+    expect(only(after, 'failPeer')).toMatchObject([{ peerId: 'a-peer', code: 'not-found' }]);
     expect(world.core.counts).toMatchObject({ hosts: 0, peers: 0 });
   });
 });
