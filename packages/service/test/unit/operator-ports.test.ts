@@ -72,7 +72,9 @@ describe('operators’ ports', () => {
     const locations = new Map(
       profile.location.map((entry) => [entry.id, functions.get(entry.line[0]?.functionId ?? 0)]),
     );
-    const hot = profile.sample.filter((sample) => locations.get(sample.locationId[0] ?? 0) === 'burnOneMillisecond');
+    const hot = profile.sample.filter(({ locationId }) =>
+      locationId.some((id) => locations.get(id) === 'burnOneMillisecond'),
+    );
     expect(hot.length).toBeGreaterThan(0);
     for (const sample of profile.sample) for (const id of sample.locationId) expect(locations.get(id)).toBeDefined();
 
