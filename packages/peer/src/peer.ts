@@ -122,6 +122,7 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
     identity,
     hostId: id,
     piecePort: pieces.address.port,
+    unshared: config.upload.disabled,
     store,
     swarm: swarmReady.promise,
     schedulers,

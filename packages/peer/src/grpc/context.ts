@@ -11,6 +11,8 @@ export interface ServiceContext {
   readonly hostId: string;
   /** Port of the TCP piece protocol. */
   readonly piecePort: number;
+  /** Nothing is given to other peers. */
+  readonly unshared: boolean;
   readonly store: TaskStore;
   /** There once every port is bound: schedulers are told the ports. */
   readonly swarm: Promise<Swarm>;
@@ -24,6 +26,12 @@ export function heldTask(store: TaskStore, taskId: string): StoredTask {
   const task = isTaskId(taskId) ? store.get(taskId) : undefined;
   if (task === undefined) throw new PantalaError('not-found', `task ${taskId.slice(0, 64)} is not held here`);
   return task;
+}
+
+/** A task that other peers may have. @throws `not-found` */
+export function sharedTask({ store, unshared }: ServiceContext, taskId: string): StoredTask {
+  if (unshared) throw new PantalaError('not-found', 'this peer shares nothing');
+  return heldTask(store, taskId);
 }
 
 /** Forgets a task here and tells the schedulers. @throws `not-found` */

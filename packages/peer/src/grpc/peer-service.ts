@@ -1,6 +1,6 @@
 import { pantalaV1, type ServedService, serve } from '@pantala/api';
 import { BLOCK_LENGTH, PantalaError } from '@pantala/base';
-import type { ServiceContext } from './context.ts';
+import { type ServiceContext, sharedTask } from './context.ts';
 
 /** `pantala.v1.Peer`: what only peers of our own kind say to each other. */
 export function peerService(context: ServiceContext): ServedService {
@@ -10,6 +10,7 @@ export function peerService(context: ServiceContext): ServedService {
       return { tcpPort: piecePort, blockLength: BLOCK_LENGTH, seed: identity.seed, hostId };
     },
     async *watchTask({ taskId, hostId: watcher, bulk }, { signal }) {
+      sharedTask(context, taskId);
       const swarm = await context.swarm;
       for await (const news of swarm.watch(taskId, { hostId: watcher, bulk, signal })) {
         yield {

@@ -1,6 +1,6 @@
 import { dfdaemonV2, type Received, type Sent, type ServedService, type ServerCall, serve } from '@pantala/api';
 import { PantalaError, peerId, sleep } from '@pantala/base';
-import { heldTask, removeTask, type ServiceContext } from './context.ts';
+import { heldTask, removeTask, type ServiceContext, sharedTask } from './context.ts';
 import { downloadStream } from './download-stream.ts';
 import { downloadRequest, localTaskMessage, taskMessage, wantedRange } from './messages.ts';
 import { syncPieces } from './sync-pieces.ts';
@@ -11,11 +11,23 @@ type DownloadTaskResponse = Sent<typeof dfdaemonV2.DownloadTaskResponseSchema>;
 /** Milliseconds between two words about the network's load. */
 const SYNC_HOST_INTERVAL = 1_000;
 
+/** Downloads under way for schedulers and other peers; each holds a stream, an open task and origin connections. */
+const MAX_ORDERS = 1024;
+
 /** `dfdaemon.v2.DfdaemonUpload`: what schedulers and other peers may ask of this one. */
 export function uploadService(context: ServiceContext): ServedService {
   const { store, metrics } = context;
+  let orders = 0;
   return serve(dfdaemonV2.DfdaemonUpload, {
-    downloadTask: (request, call) => downloadForOthers(context, request, call),
+    async *downloadTask(request, call) {
+      if (orders >= MAX_ORDERS) throw new PantalaError('resource-exhausted', `${MAX_ORDERS} downloads are under way`);
+      orders++;
+      try {
+        yield* downloadForOthers(context, request, call);
+      } finally {
+        orders--;
+      }
+    },
     async statTask({ taskId }) {
       metrics.stats.add();
       return taskMessage(heldTask(store, taskId));
@@ -34,7 +46,7 @@ export function uploadService(context: ServiceContext): ServedService {
     },
     syncPieces({ taskId, interestedPieceNumbers }, { signal }) {
       const address = { ip: context.identity.ip, tcpPort: context.piecePort };
-      return syncPieces(heldTask(store, taskId), interestedPieceNumbers, address, signal);
+      return syncPieces(sharedTask(context, taskId), interestedPieceNumbers, address, signal);
     },
     async *syncHost(_, { signal }) {
       while (!signal.aborted) {

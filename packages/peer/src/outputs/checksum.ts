@@ -35,7 +35,7 @@ export function checkChecksum(text: string): void {
  */
 export async function* verified<B extends Uint8Array>(chunks: AsyncIterable<B>, checksum: string): AsyncGenerator<B> {
   const [algorithm = '', expected = ''] = checksum.toLowerCase().split(':', 2);
-  const summer = algorithm === 'crc32' ? new Crc32() : createHash(algorithm);
+  const summer: Summer = algorithm === 'crc32' ? new Crc32() : createHash(algorithm);
   for await (const chunk of chunks) {
     summer.update(chunk);
     yield chunk;
@@ -50,8 +50,14 @@ export async function verifyChecksum(task: StoredTask, checksum: string, signal:
   for await (const _ of verified(parts(task, signal), checksum));
 }
 
-/** The part of a hash's interface that is needed here; the value is in decimal digits, as orders write it. */
-class Crc32 {
+/** The part of a hash's interface that is needed here. */
+interface Summer {
+  update(data: Uint8Array): unknown;
+  digest(encoding: 'hex'): string;
+}
+
+/** Its value is in decimal digits, as orders write it. */
+class Crc32 implements Summer {
   #value = 0;
 
   update(data: Uint8Array): void {

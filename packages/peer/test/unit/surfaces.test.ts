@@ -267,6 +267,23 @@ describe('the upload port', () => {
   });
 });
 
+test('a peer that shares nothing tells nobody what it holds', async () => {
+  await using alone = await testPeer({
+    name: 'alone',
+    directory: scratch.path,
+    change: (config) => ({ ...config, upload: { ...config.upload, disabled: true } }),
+  });
+  const { url } = served();
+  using client = createClient(dfdaemonV2.DfdaemonDownload, { path: alone.peer.socketPath });
+  const [first] = await download({ url }, client);
+  using upload = createClient(dfdaemonV2.DfdaemonUpload, alone.peer.addresses.grpc);
+  using own = createClient(pantalaV1.Peer, alone.peer.addresses.grpc);
+  const taskId = first?.taskId ?? '';
+  for (const news of [upload.syncPieces({ taskId, interestedPieceNumbers: [0] }), own.watchTask({ taskId })]) {
+    await expect(news.next()).rejects.toMatchObject({ code: 'not-found' });
+  }
+});
+
 test('health, metrics of both generations', async () => {
   const { health, metrics } = peer.peer.addresses;
   expect((await fetch(`http://127.0.0.1:${health.port}/healthy`)).status).toBe(200);
