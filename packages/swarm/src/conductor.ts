@@ -22,6 +22,7 @@ import { ParentSet } from './parent-set.ts';
 import type { Candidate } from './schedulers/session.ts';
 import { Selection } from './selection/selection.ts';
 import { Traffic } from './traffic.ts';
+import { digestBlocks } from './verification.ts';
 import { WholeCheck } from './whole-check.ts';
 
 /** Milliseconds between two looks at whether somebody waits in vain. */
@@ -371,7 +372,6 @@ export class Conductor implements AsyncDisposable {
       if (run === undefined || run.count === 0 || run.first + run.count > geometry.blockCount) continue;
       if (verification.canJudge(run)) this.#selection.checkable(run);
     }
-    for (const run of this.#intake.giveUpForLists()) this.#selection.release(run);
     this.#wakeUp();
   }
 
@@ -386,10 +386,13 @@ export class Conductor implements AsyncDisposable {
   // Blocks come in.
 
   async #storeFromOrigin(run: BlockRun, data: Buffer): Promise<void> {
-    const digests = await this.#intake.fromOrigin(run, data);
+    const digests = digestBlocks(this.task.geometry, run, data);
+    // A child that waits for these blocks needs the scheduler's word as soon as the bytes.
+    this.#membership.fixed(run, digests, !this.#origin.streaming);
+    await this.task.write(run, data, digests, 'checked');
+    this.#membership.stored(run);
     this.traffic.originBytes += data.length;
     this.#env.metrics.traffic.add(data.length, { type: 'BACK_TO_SOURCE' });
-    this.#membership.fixed(run, digests);
   }
 
   #storedFromParent(parent: string, run: BlockRun, bytes: number): void {

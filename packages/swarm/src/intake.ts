@@ -7,12 +7,6 @@ import { type Authority, digestBlocks, Verification } from './verification.ts';
 /** Bytes of one task that wait in memory for their digests; what comes beyond it is asked for again later. */
 export const MAX_WAITING_LENGTH = 8 * 1024 * 1024;
 
-/**
- * Times that a run is asked for again to get its piece's list of digests: a parent that does not hold the whole piece
- * has none to give.
- */
-export const MAX_LIST_REQUESTS = 4;
-
 interface WaitingBlocks {
   readonly parent: string;
   readonly run: BlockRun;
@@ -32,7 +26,7 @@ export interface IntakeListener {
   failed(error: PantalaError): void;
 }
 
-/** Where a task's blocks come in: checked against what authority says of them, and written. */
+/** Where blocks from parents come in: checked against what authority says of them, and written. */
 export class Intake {
   readonly verification: Verification;
   readonly #task: StoredTask;
@@ -41,8 +35,6 @@ export class Intake {
   #waiting: WaitingBlocks[] = [];
   #waitingLength = 0;
   readonly #accepting = new Set<WaitingBlocks>();
-  /** How often a list was asked for, by piece. */
-  readonly #listRequests = new Map<number, number>();
   /** Whether a scheduler hands out digests: what has none yet waits for them. */
   digestsExpected = false;
 
@@ -51,13 +43,6 @@ export class Intake {
     this.#geometry = task.geometry;
     this.#listener = listener;
     this.verification = new Verification(task.geometry, task.description.digest !== undefined);
-  }
-
-  /** Stores blocks of our own fetch from the origin. Returns their digests. */
-  async fromOrigin(run: BlockRun, data: Buffer): Promise<Buffer> {
-    const digests = digestBlocks(this.#geometry, run, data);
-    await this.#task.write(run, data, digests, 'checked');
-    return digests;
   }
 
   /**
@@ -98,31 +83,9 @@ export class Intake {
     for (const { run } of this.#accepting) yield run;
   }
 
-  /**
-   * Gives up one waiting run of each piece whose own digest is known but not those of its blocks: it came before its
-   * piece was whole at the parent, so its list was not asked for, and the scheduler hands out block digests no more.
-   * Asked for again, it comes with the list, and the list frees the rest.
-   */
-  giveUpForLists(): BlockRun[] {
-    const given: BlockRun[] = [];
-    const pieces = new Set<number>();
-    this.#waiting = this.#waiting.filter(({ run, data }) => {
-      const piece = this.#geometry.pieceOfBlock(run.first);
-      const asked = this.#listRequests.get(piece) ?? 0;
-      if (pieces.has(piece) || asked >= MAX_LIST_REQUESTS || !this.verification.needsList(run)) return true;
-      pieces.add(piece);
-      this.#listRequests.set(piece, asked + 1);
-      this.#waitingLength -= data.length;
-      given.push(run);
-      return false;
-    });
-    return given;
-  }
-
   /** The scheduler's digests are void, and so is what waited for them. */
   forget(): void {
     this.verification.forget();
-    this.#listRequests.clear();
     this.#waiting = [];
     this.#waitingLength = 0;
   }

@@ -107,9 +107,23 @@ export class Membership implements AsyncDisposable {
     this.#session?.pieceFinished(piece, parentId, milliseconds);
   }
 
-  /** Digests of blocks of one piece that our own fetch from the origin brought. */
-  fixed(run: BlockRun, digests: Buffer): void {
+  /**
+   * Digests of blocks of one piece that our own fetch from the origin brought.
+   *
+   * @param urgent somebody waits for these very blocks
+   */
+  fixed(run: BlockRun, digests: Buffer, urgent: boolean): void {
     this.#digests.add(run, digests);
+    if (urgent) this.#report();
+    else this.#reportSoon();
+  }
+
+  /** These blocks are on disk. */
+  stored(run: BlockRun): void {
+    if (this.#digests.stored(run)) this.#reportSoon();
+  }
+
+  #reportSoon(): void {
     if (!this.#closed) this.#reportTimer ??= setTimeout(() => this.#report(), REPORT_DELAY);
   }
 

@@ -20,7 +20,6 @@ export interface OriginSourceOptions extends Omit<OriginFetchTarget, 'goOn'> {
 export class OriginSource {
   readonly #options: OriginSourceOptions;
   readonly #permits = new Semaphore(MAX_ORIGIN_REQUESTS);
-  readonly #runs = new Set<BlockRun>();
   readonly #working = new Set<Promise<void>>();
   #wanted: BlockRun | undefined;
   #streaming: AbortController | undefined;
@@ -33,9 +32,8 @@ export class OriginSource {
     return this.#working.size > 0;
   }
 
-  isFetching(block: number): boolean {
-    for (const run of this.#runs) if (block >= run.first && block < run.first + run.count) return true;
-    return false;
+  get streaming(): boolean {
+    return this.#streaming !== undefined;
   }
 
   /** Fetches a run of blocks that somebody waits for. */
@@ -48,10 +46,8 @@ export class OriginSource {
     // What a silent parent was asked for stays asked of it.
     const free = [...selection.missing(run)];
     selection.take(run);
-    this.#runs.add(run);
     this.#run(
       this.#fetchOne(run).finally(() => {
-        this.#runs.delete(run);
         for (const part of free) selection.release(part);
       }),
     );
@@ -96,8 +92,6 @@ export class OriginSource {
       const end = gap.first + gap.count;
       const run = ranges ? gap : { first: gap.first, count: this.#wanted.first + this.#wanted.count - gap.first };
       const claim = { first: gap.first, count: 0 };
-      // `claim` grows with the stream, and tells others what is on its way.
-      this.#runs.add(claim);
       const goOn = (next: number): boolean => {
         let claimed = claim.first + claim.count;
         if (!ranges) claimed = Math.max(claimed, next);
@@ -116,7 +110,6 @@ export class OriginSource {
       try {
         await fetchFromOrigin({ ...this.#options, goOn }, run, signal);
       } finally {
-        this.#runs.delete(claim);
         selection.release({ first: claim.first, count: Math.min(claim.count, end - claim.first) });
       }
     }

@@ -110,10 +110,13 @@ export class ParentSet implements AsyncDisposable {
     return true;
   }
 
-  /** Asks a parent for its list of a piece's digests, by the first block of a run that came without it. */
-  fetchList(id: string, run: BlockRun): void {
-    const member = this.#members.get(id);
+  /**
+   * Asks for the list of a piece's digests, by the first block of a run that came without it. Who has the whole piece
+   * can give it; news of that may be still to come from the parent that sent the run.
+   */
+  fetchList(sender: string, run: BlockRun): void {
     const piece = this.#deps.task.geometry.pieceOfBlock(run.first);
+    const member = this.#members.get(this.#deps.selection.holderOf(piece) ?? sender);
     if (member?.parent === undefined || this.#lists.has(piece)) return;
     this.#lists.add(piece);
     const ended = (): void => {
@@ -240,7 +243,6 @@ export class ParentSet implements AsyncDisposable {
       member.requests--;
       if (member.requests === 0) pace.idle();
       ended();
-      for (const run of intake.giveUpForLists()) selection.release(run);
       for (const waiting of intake.waiting()) selection.take(waiting);
       this.#deps.changed();
     }

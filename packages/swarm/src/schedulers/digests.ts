@@ -14,6 +14,8 @@ export class DigestReport {
   readonly #geometry: Geometry;
   /** Blocks of each piece that came from our own fetch. */
   readonly #own = new Map<number, number>();
+  /** Pieces that are on disk wholly by our own fetch and are to be reported. */
+  readonly #whole = new Set<number>();
   #fresh: { readonly run: BlockRun; readonly digests: Buffer }[] = [];
 
   constructor(task: StoredTask) {
@@ -22,14 +24,23 @@ export class DigestReport {
   }
 
   get empty(): boolean {
-    return this.#fresh.length === 0;
+    return this.#fresh.length === 0 && this.#whole.size === 0;
   }
 
-  /** A run of one piece. */
+  /** Digests of a run of one piece, which need not be on disk yet. */
   add(run: BlockRun, digests: Buffer): void {
-    const piece = this.#geometry.pieceOfBlock(run.first);
-    this.#own.set(piece, (this.#own.get(piece) ?? 0) + run.count);
     this.#fresh.push({ run, digests });
+  }
+
+  /** The run is on disk. Returns whether its piece is whole now, all by our own fetch. */
+  stored(run: BlockRun): boolean {
+    const piece = this.#geometry.pieceOfBlock(run.first);
+    const own = (this.#own.get(piece) ?? 0) + run.count;
+    this.#own.set(piece, own);
+    if (own < this.#geometry.pieceBlocks(piece).count) return false;
+    this.#own.delete(piece);
+    this.#whole.add(piece);
+    return true;
   }
 
   /** The messages for what was gathered since the last call. */
@@ -37,15 +48,12 @@ export class DigestReport {
     const fresh = this.#fresh;
     this.#fresh = [];
     const pieces: { number: number; digest: Uint8Array }[] = [];
-    const whole = new Set<number>();
-    for (const { run } of fresh) {
-      const piece = this.#geometry.pieceOfBlock(run.first);
-      if (whole.has(piece) || (this.#own.get(piece) ?? 0) < this.#geometry.pieceBlocks(piece).count) continue;
-      const digest = this.#task.pieceDigest(piece);
-      if (digest === undefined) continue;
-      whole.add(piece);
-      this.#own.delete(piece);
-      pieces.push({ number: piece, digest });
+    const whole = new Set(this.#whole);
+    this.#whole.clear();
+    for (const number of whole) {
+      const digest = this.#task.pieceDigest(number);
+      if (digest !== undefined) pieces.push({ number, digest });
+      else whole.delete(number);
     }
     const reports: Sent<typeof pantalaV1.ReportDigestsSchema>[] = [];
     let blocks: { run: BlockRun; digests: Uint8Array }[] = [];

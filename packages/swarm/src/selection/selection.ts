@@ -202,6 +202,13 @@ export class Selection {
     return false;
   }
 
+  /** A parent that has all of a piece. */
+  holderOf(piece: number): string | undefined {
+    const blocks = this.#geometry.pieceBlocks(piece);
+    for (const { id, holdings } of this.#parents.values()) if (holdings.blocks.hasAll(blocks)) return id;
+    return undefined;
+  }
+
   /** End of the blocks that are in the store without a gap from the first. */
   heldPrefix(): number {
     this.#prefix = this.#held.next(false, this.#prefix);
