@@ -52,10 +52,6 @@ export class ReversibleChanges {
     this.#record = read(recordPath);
   }
 
-  get recordPath(): string {
-    return this.#recordPath;
-  }
-
   /** Whether a file stands as we wrote it. */
   owns(path: string): boolean {
     const change = this.#record.changes.find((each) => each.path === path);

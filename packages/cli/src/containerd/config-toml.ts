@@ -10,14 +10,6 @@ const PLUGINS: Readonly<Record<number, string>> = {
   3: 'io.containerd.cri.v1.images',
 };
 
-/** What containerd's configuration says of `hosts.toml` files, and how to make it name a directory. */
-export interface ConfigPathChange {
-  /** Directories that it names already. */
-  readonly directories: readonly string[];
-  /** The new text; undefined when nothing has to change. */
-  readonly text: string | undefined;
-}
-
 /** A file for a machine that has none: both containerd 1.x and 2.x read version 2. */
 export function newConfigToml(directory: string): string {
   return `version = 2\n\n${sectionText(2, directory)}`;
@@ -27,9 +19,10 @@ export function newConfigToml(directory: string): string {
  * Makes containerd's `config.toml` name `directory` as the place of `hosts.toml` files. The text is patched, so that
  * comments and layout stay; the result is parsed again and must differ in this one value only.
  *
+ * @returns the new text; undefined when nothing has to change
  * @throws `failed-precondition` where the file cannot be changed without breaking something, with what to do by hand
  */
-export function withConfigPath(text: string, directory: string, path: string): ConfigPathChange {
+export function withConfigPath(text: string, directory: string, path: string): string | undefined {
   const before = parsed(text, path);
   const version = typeof before.version === 'number' ? before.version : 1;
   const plugin = PLUGINS[version];
@@ -39,7 +32,7 @@ export function withConfigPath(text: string, directory: string, path: string): C
   const registry = tableAt(before, ['plugins', plugin, 'registry']);
   const present = registry?.config_path;
   const directories = typeof present === 'string' ? present.split(':').filter((each) => each !== '') : [];
-  if (directories.includes(directory)) return { directories, text: undefined };
+  if (directories.includes(directory)) return undefined;
   if (directories.length > 0) {
     throw refusal(path, `config_path is ${quoted(directories.join(':'))} already`, directory);
   }
@@ -56,7 +49,7 @@ export function withConfigPath(text: string, directory: string, path: string): C
   if (!isDeepStrictEqual(plain(parsedOrUndefined(patched)), plain(expected))) {
     throw refusal(path, 'its layout cannot be changed safely by a program', directory);
   }
-  return { directories, text: patched };
+  return patched;
 }
 
 function refusal(path: string, reason: string, directory: string): PantalaError {

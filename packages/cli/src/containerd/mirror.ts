@@ -74,5 +74,5 @@ function isOurs(path: string): boolean {
 /** The new text of `config.toml`; undefined when it names the directory already. */
 function configText(configFile: string, certsDir: string): string | undefined {
   if (!existsSync(configFile)) return newConfigToml(certsDir);
-  return withConfigPath(readFileSync(configFile, 'utf8'), certsDir, configFile).text;
+  return withConfigPath(readFileSync(configFile, 'utf8'), certsDir, configFile);
 }

@@ -49,6 +49,8 @@ export class SupervisedChild implements AsyncDisposable {
       {
         // Its stdin ends when this process does, however that happens.
         stdio: ['pipe', 'pipe', 'inherit'],
+        // Ctrl-C in a terminal reaches this process alone: it stops the children one after the other.
+        detached: true,
       },
     );
     this.#child = child;

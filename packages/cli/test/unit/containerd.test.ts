@@ -49,7 +49,7 @@ describe('hosts.toml', () => {
 });
 
 describe("containerd's config.toml", () => {
-  const change = (text: string) => withConfigPath(text, DIRECTORY, 'config.toml').text;
+  const change = (text: string) => withConfigPath(text, DIRECTORY, 'config.toml');
 
   it.each([
     ['version = 2\n', 'io.containerd.grpc.v1.cri'],

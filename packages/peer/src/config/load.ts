@@ -19,7 +19,10 @@ export interface LoadedPeerConfig {
  */
 export function loadPeerConfig(path: string): LoadedPeerConfig {
   const report = new ConfigReport();
-  return compile(readConfig(path, report), report);
+  const node = readConfig(path, report);
+  const config = decodePeerConfig(node, generationOf(node));
+  report.throwIfBad();
+  return { config, warnings: report.warnings };
 }
 
 /** The same for a part of a larger file. Its report gets what is wrong with it. */
@@ -29,12 +32,6 @@ export function decodePeerConfig(node: ConfigNode, generation: Generation): Peer
   const place = file.proxy;
   const proxy = place.file === undefined ? place.inline : olderProxySchema.decode(node.other(place.file));
   return compileOlder(file, proxy, readText);
-}
-
-/** The same from text, as it stands in a larger file; `name` stands in messages. */
-export function parsePeerConfig(text: string, name: string): LoadedPeerConfig {
-  const report = new ConfigReport();
-  return compile(parseConfig(text, name, report), report);
 }
 
 /** What a peer does without a file. */
@@ -47,14 +44,8 @@ export function defaultPeerConfig(generation: Generation): PeerConfig {
 }
 
 /** The generation whose keys a file has; today's where both know as many. */
-export function generationOf(node: ConfigNode): Generation {
+function generationOf(node: ConfigNode): Generation {
   return knownKeys(node, olderSchema) > knownKeys(node, todaySchema) ? 'older' : 'today';
-}
-
-function compile(node: ConfigNode, report: ConfigReport): LoadedPeerConfig {
-  const config = decodePeerConfig(node, generationOf(node));
-  report.throwIfBad();
-  return { config, warnings: report.warnings };
 }
 
 function readText(path: string): string {

@@ -270,7 +270,7 @@ export function compileToday(file: TodayFile, readText: (path: string) => string
 }
 
 /** A pattern for one host, with or without port. */
-export function exactly(host: string): string {
+function exactly(host: string): string {
   const escaped = host.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   return /:\d+$/.test(host) ? `^${escaped}$` : `^${escaped}(?::\\d+)?$`;
 }

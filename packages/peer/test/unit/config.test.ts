@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { defaultPeerConfig, loadPeerConfig, parsePeerConfig, readDynconfig } from '../../src/config/index.ts';
+import { defaultPeerConfig, loadPeerConfig, readDynconfig } from '../../src/config/index.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -61,7 +61,7 @@ proxy:
 
 describe("a peer's file of today's generation", () => {
   it('is compiled with units', () => {
-    const { config, warnings } = parsePeerConfig(TODAY, 'dfdaemon.yaml');
+    const { config, warnings } = loadPeerConfig(file('dfdaemon.yaml', TODAY));
     expect(config).toMatchObject({
       generation: 'today',
       host: { ip: '127.0.0.1', hostname: 'peer1' },
@@ -80,7 +80,15 @@ describe("a peer's file of today's generation", () => {
       metrics: { port: 4102 },
       profiles: { port: 4104 },
     });
-    expect(warnings.map((warning) => warning.replace(/:\d+: /, ': ').split(' has no effect')[0])).toEqual([
+    expect(
+      warnings.map(
+        (warning) =>
+          warning
+            .replace(`${folder}/`, '')
+            .replace(/:\d+: /, ': ')
+            .split(' has no effect')[0],
+      ),
+    ).toEqual([
       'dfdaemon.yaml:5: storage.keep: false',
       'dfdaemon.yaml:5: storage.server.quicPort',
       'dfdaemon.yaml:17: scheduler.enableBackToSource',
@@ -117,7 +125,7 @@ describe("a peer's file of today's generation", () => {
 
 describe("a peer's file of the older generation", () => {
   it('is told by its keys and compiled', () => {
-    const { config, warnings } = parsePeerConfig(OLDER, 'dfget.yaml');
+    const { config, warnings } = loadPeerConfig(file('dfget.yaml', OLDER));
     expect(config).toMatchObject({
       generation: 'older',
       seed: { enabled: true, type: 'super' },

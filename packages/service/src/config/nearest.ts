@@ -2,7 +2,7 @@
 const MAX_COMPARED_LENGTH = 64;
 
 /** Levenshtein's distance, ignoring case. */
-export function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   const from = a.toLowerCase();
   const to = b.toLowerCase();
   let previous = Array.from({ length: to.length + 1 }, (_, index) => index);

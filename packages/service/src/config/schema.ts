@@ -116,15 +116,6 @@ export const percent = value('a percentage from 0 to 100', (node) => {
   const number = Number(node.text);
   return node.text !== undefined && number >= 0 && number <= 100 ? number : undefined;
 });
-export const regex = value('a regular expression that can be compiled', (node) => {
-  if (node.text === undefined) return undefined;
-  try {
-    return new RegExp(node.text);
-  } catch {
-    return undefined;
-  }
-});
-
 /** `HOST:PORT`, with or without a scheme in front (upstream writes both). */
 export const address = value('an address such as 10.0.0.1:8002', (node) => {
   const match = /^(?:[a-z]+:\/\/)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})\/?$/.exec(node.text ?? '');

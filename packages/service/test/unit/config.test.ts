@@ -14,7 +14,6 @@ import {
   parseSize,
   port,
   readConfig,
-  regex,
   section,
   size,
   text,
@@ -23,7 +22,7 @@ import {
 const schema = section(
   {
     verbose: flag(false),
-    proxy: section({ port: port(4001), rules: list(section({ regex: regex(), useTLS: flag(false) })) }),
+    proxy: section({ port: port(4001), rules: list(section({ regex: text(), useTLS: flag(false) })) }),
     timeout: duration(30_000),
     limit: size(10),
     name: text(),
