@@ -118,7 +118,8 @@ class Downloads implements Swarm {
     const hit = range === undefined ? task.complete : task.has(range);
     const conductor = task.complete ? undefined : this.#conductor(task, request, ranges);
     if (!hit) this.#done.asked(task, request, openedAt);
-    const partly = range !== undefined && lengthOf(range) < task.geometry.contentLength;
+    // A range counted from the end is not known before the length is.
+    const partly = range === undefined || lengthOf(range) < task.geometry.contentLength;
     if (conductor !== undefined && request.prefetch === true && partly) {
       this.#done.asked(task, { ...request, reader: 'prefetch' }, openedAt);
       conductor.prefetch();
