@@ -1,4 +1,4 @@
-import type { pantalaV1, Received } from '@pantala/api';
+import { type Received, pantalaV1 as wire } from '@pantala/api';
 import {
   type BlockRun,
   type ByteRange,
@@ -12,7 +12,7 @@ import {
 import type { StoredTask, StoreEvent } from '@pantala/store';
 import type { OriginRequest } from '@pantala/transfer';
 import { type DownloadRequest, URGENT_LENGTH } from './contract.ts';
-import { Demand, isMostOf } from './demand.ts';
+import { type Demand, Demands, isMostOf } from './demand.ts';
 import type { Environment } from './environment.ts';
 import { Hedge } from './hedge.ts';
 import { Intake } from './intake.ts';
@@ -58,7 +58,7 @@ export class Conductor implements AsyncDisposable {
   readonly #check: WholeCheck;
   readonly #subscription: Disposable;
   readonly #stop = new AbortController();
-  readonly #demands = new Set<Demand>();
+  readonly #demands: Demands;
   readonly #fetchedForOthers = new Set<Promise<void>>();
   readonly #reportedPieces = new Set<number>();
   readonly #pieceParents = new Map<number, string>();
@@ -87,6 +87,7 @@ export class Conductor implements AsyncDisposable {
     this.peerId = peerId(env.options.host);
     this.#logger = env.logger.child({ task: task.description.id });
     this.#selection = new Selection(task.geometry, { host: env.options.hostId });
+    this.#demands = new Demands(task.geometry);
     this.#hedge = new Hedge(task);
     this.#check = new WholeCheck(task, env.wholeDigests);
     this.#intake = new Intake(task, {
@@ -180,8 +181,7 @@ export class Conductor implements AsyncDisposable {
    */
   async *extents(range: ByteRange, signal: AbortSignal): AsyncGenerator<ByteRange> {
     const bulk = lengthOf(range) > URGENT_LENGTH && isMostOf(range, this.task.geometry.contentLength);
-    const demand = new Demand(range, bulk, monotonicNow());
-    this.#demands.add(demand);
+    using demand = this.#demands.add(range, bulk, monotonicNow());
     try {
       while (demand.position < range.end) {
         throwIfAborted(signal);
@@ -200,7 +200,6 @@ export class Conductor implements AsyncDisposable {
         await woken;
       }
     } finally {
-      this.#demands.delete(demand);
       this.#wakeUp();
     }
   }
@@ -223,7 +222,7 @@ export class Conductor implements AsyncDisposable {
     clearInterval(this.#timer);
     this.#subscription[Symbol.dispose]();
     this.#stop.abort(new PantalaError('cancelled', 'the download was stopped'));
-    this.#failDemands(new PantalaError('cancelled', 'the download was stopped'));
+    this.#demands.fail(new PantalaError('cancelled', 'the download was stopped'));
     this.#check[Symbol.dispose]();
     await this.#parents[Symbol.asyncDispose]();
     await this.#origin.settled();
@@ -252,7 +251,7 @@ export class Conductor implements AsyncDisposable {
     }
     this.#membership.join();
     const now = monotonicNow();
-    const urgent = [...this.#urgentBlocks()];
+    const urgent = [...this.#demands.urgentBlocks()];
     const bulk = this.#bulkBlocks();
     for (const request of this.#selection.next(urgent, bulk, now)) this.#parents.ask(request);
     for (const run of urgent) this.#serveUnoffered(run, now);
@@ -261,31 +260,13 @@ export class Conductor implements AsyncDisposable {
     this.#failHopeless();
   }
 
-  *#urgentBlocks(): Generator<BlockRun> {
-    for (const demand of this.#demands) {
-      const run = demand.urgentBlocks(this.task.geometry);
-      if (run !== undefined) yield run;
-    }
-  }
-
-  /** The blocks between the first and the last that are wanted in bulk. */
   #bulkBlocks(): BlockRun | undefined {
-    if (this.#prefetching) return { first: 0, count: this.task.geometry.blockCount };
-    let first = Number.POSITIVE_INFINITY;
-    let end = 0;
-    for (const demand of this.#demands) {
-      if (!demand.bulk || demand.position >= demand.range.end) continue;
-      const run = this.task.geometry.blocksOf({ start: demand.position, end: demand.range.end });
-      first = Math.min(first, run.first);
-      end = Math.max(end, run.first + run.count);
-    }
-    return first < end ? { first, count: end - first } : undefined;
+    return this.#prefetching ? { first: 0, count: this.task.geometry.blockCount } : this.#demands.bulkBlocks();
   }
 
   #wanted(): { readonly bulk: boolean; readonly range: ByteRange } {
-    const [first] = this.#demands;
     const bulk = this.#bulkBlocks() !== undefined;
-    return { bulk, range: first?.range ?? { start: 0, end: this.task.geometry.contentLength } };
+    return { bulk, range: this.#demands.first?.range ?? { start: 0, end: this.task.geometry.contentLength } };
   }
 
   /** Urgent blocks that no parent holds: a seed fetches them, or we do. */
@@ -360,10 +341,13 @@ export class Conductor implements AsyncDisposable {
 
   // Digests.
 
-  #digestNews(news: Received<typeof pantalaV1.DigestNewsSchema>): void {
+  #digestNews(news: Received<typeof wire.DigestNewsSchema>): void {
     this.#intake.digestNews(news);
     const { geometry } = this.task;
     const { verification } = this.#intake;
+    const provable = this.task.description.digest !== undefined;
+    // A second fetch that agrees is what confirms digests of content that cannot be checked as a whole.
+    if (news.authority === wire.Authority.UNCONFIRMED && !provable) this.#membership.allow('granted');
     for (const { number } of news.pieces) {
       if (number >= geometry.pieceCount) continue;
       if (verification.canJudge(geometry.pieceBlocks(number))) this.#selection.listable(number);
@@ -407,16 +391,14 @@ export class Conductor implements AsyncDisposable {
   #storeChanged(event: StoreEvent): void {
     if (event.kind === 'void') {
       this.#selection.reset();
-      if (!this.#finishing) this.#failDemands(new PantalaError('data-loss', 'the content was removed meanwhile'));
+      if (!this.#finishing) this.#demands.fail(new PantalaError('data-loss', 'the content was removed meanwhile'));
       return;
     }
     if (event.kind === 'blocks') {
       this.#selection.held(event.run);
       this.#progress(event.run);
     }
-    for (const demand of this.#demands) {
-      if (this.task.availableFrom(demand.position) > demand.position) demand.wake();
-    }
+    this.#demands.wake((offset) => this.task.availableFrom(offset));
     this.#wakeUp();
   }
 
@@ -490,27 +472,18 @@ export class Conductor implements AsyncDisposable {
     this.#logger.warn('download failed', { reason: error.message, code: error.code });
     this.#env.metrics.failedTasks.add();
     this.#prefetching = false;
-    this.#failDemands(error);
-  }
-
-  #failDemands(error: PantalaError): void {
-    for (const demand of this.#demands) demand.fail(error);
+    this.#demands.fail(error);
   }
 
   async #fetchForChild(run: BlockRun, signal: AbortSignal): Promise<void> {
     const range = this.task.geometry.runRange(run);
-    const demand = new Demand(range, false, monotonicNow());
-    this.#demands.add(demand);
-    try {
-      while (!this.task.blocks.hasAll(run)) {
-        throwIfAborted(signal);
-        for (const gap of this.#selection.missing(run)) this.#origin.fetch(gap);
-        const first = this.task.blocks.next(false, run.first);
-        demand.advance(this.task.geometry.blockRange(first).start, monotonicNow());
-        await demand.wait(signal);
-      }
-    } finally {
-      this.#demands.delete(demand);
+    using demand = this.#demands.add(range, false, monotonicNow());
+    while (!this.task.blocks.hasAll(run)) {
+      throwIfAborted(signal);
+      for (const gap of this.#selection.missing(run)) this.#origin.fetch(gap);
+      const first = this.task.blocks.next(false, run.first);
+      demand.advance(this.task.geometry.blockRange(first).start, monotonicNow());
+      await demand.wait(signal);
     }
   }
 }

@@ -57,6 +57,65 @@ export class Demand {
   }
 }
 
+/** What all readers of one task wait for. */
+export class Demands {
+  readonly #geometry: Geometry;
+  readonly #demands = new Set<Demand>();
+
+  constructor(geometry: Geometry) {
+    this.#geometry = geometry;
+  }
+
+  get size(): number {
+    return this.#demands.size;
+  }
+
+  /** The one that came first. */
+  get first(): Demand | undefined {
+    return this.#demands.values().next().value;
+  }
+
+  [Symbol.iterator](): Iterator<Demand> {
+    return this.#demands.values();
+  }
+
+  /** A new demand, until it is disposed. */
+  add(range: ByteRange, bulk: boolean, now: number): Demand & Disposable {
+    const demand = new Demand(range, bulk, now);
+    this.#demands.add(demand);
+    return Object.assign(demand, { [Symbol.dispose]: () => void this.#demands.delete(demand) });
+  }
+
+  /** Blocks that are to come first, in the order of the readers' coming. */
+  *urgentBlocks(): Generator<BlockRun> {
+    for (const demand of this.#demands) {
+      const run = demand.urgentBlocks(this.#geometry);
+      if (run !== undefined) yield run;
+    }
+  }
+
+  /** The blocks between the first and the last that are wanted in bulk. */
+  bulkBlocks(): BlockRun | undefined {
+    let start = Number.POSITIVE_INFINITY;
+    let end = 0;
+    for (const demand of this.#demands) {
+      if (!demand.bulk || demand.position >= demand.range.end) continue;
+      start = Math.min(start, demand.position);
+      end = Math.max(end, demand.range.end);
+    }
+    return start < end ? this.#geometry.blocksOf({ start, end }) : undefined;
+  }
+
+  /** Wakes whoever can go on. @param availableFrom end of the bytes that are there from an offset on */
+  wake(availableFrom: (offset: number) => number): void {
+    for (const demand of this.#demands) if (availableFrom(demand.position) > demand.position) demand.wake();
+  }
+
+  fail(error: unknown): void {
+    for (const demand of this.#demands) demand.fail(error);
+  }
+}
+
 /** Whether a range is so much of the content that the whole is fetched by the swarm's rules. */
 export function isMostOf(range: ByteRange, contentLength: number): boolean {
   return lengthOf(range) * 2 >= contentLength;

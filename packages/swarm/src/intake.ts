@@ -48,11 +48,13 @@ export class Intake {
   /**
    * Stores what a parent sent as far as it is right; what has no digest yet waits for it in memory.
    *
+   * @param mayWait false for a parent of upstream's, of whose blocks no digest may ever come
    * @throws `data-loss` when a block is wrong; `disk-full`
    */
-  async fromParent(parent: string, run: BlockRun, data: Buffer): Promise<void> {
+  async fromParent(parent: string, run: BlockRun, data: Buffer, mayWait: boolean): Promise<void> {
     if (this.#task.blocks.hasAll(run)) return;
-    await this.#accept({ parent, run, data, digests: digestBlocks(this.#geometry, run, data) }, false);
+    const digests = digestBlocks(this.#geometry, run, data);
+    await this.#accept({ parent, run, data, digests }, { owned: false, mayWait });
   }
 
   /** Takes digests from the scheduler, and whatever was waiting for them. */
@@ -97,7 +99,7 @@ export class Intake {
     this.#waitingLength = 0;
     for (const blocks of waiting) {
       this.#accepting.add(blocks);
-      this.#accept(blocks, true)
+      this.#accept(blocks, { owned: true, mayWait: true })
         .catch((error: unknown) => {
           const failure = PantalaError.from(error);
           if (failure.code !== 'data-loss' && failure.code !== 'cancelled') this.#listener.failed(failure);
@@ -106,7 +108,10 @@ export class Intake {
     }
   }
 
-  async #accept(blocks: WaitingBlocks, owned: boolean): Promise<void> {
+  async #accept(
+    blocks: WaitingBlocks,
+    { owned, mayWait }: { readonly owned: boolean; readonly mayWait: boolean },
+  ): Promise<void> {
     const { parent, run, data, digests } = blocks;
     const { verification } = this;
     let at = 0;
@@ -120,7 +125,8 @@ export class Intake {
       at += judged.count;
       if (judged.verdict === 'wrong') wrong = part;
       else if (judged.verdict !== 'unknown') await this.#write(parent, part, bytes, partDigests, judged.verdict);
-      else if (this.digestsExpected) this.#wait({ parent, run: part, data: bytes, digests: partDigests }, owned);
+      else if (this.digestsExpected && mayWait)
+        this.#wait({ parent, run: part, data: bytes, digests: partDigests }, owned);
       else await this.#writeUnknown(parent, part, bytes, partDigests);
     }
     if (wrong === undefined) return;

@@ -231,7 +231,7 @@ export class ParentSet implements AsyncDisposable {
             pace.answered(now - askedAt);
           }
           if (pace.received(data.length, now)) selection.setBudget(id, pace.budget);
-          await intake.fromParent(id, part, data);
+          await intake.fromParent(id, part, data, !parent.wholePieces);
         },
       });
       this.#deps.hosts.worked(candidate.address);

@@ -74,3 +74,37 @@ test('a seed and two peers: the origin gives one copy, a later peer asks only pe
   }
   expect(origin.count(new URL(url).pathname).bytes).toBeLessThanOrEqual(content.length * 1.02);
 });
+
+test('a prefetch brings the rest after the range that was asked for, and writes the line', async () => {
+  await using origin = await Origin.start({ host: '127.0.0.1' });
+  const content = new Content(12 * MEBI, 'prefetch');
+  const url = origin.serve('/file', content);
+  await using node = await Node.start({ name: 'prefetch' });
+  const range = { start: 8 * MEBI, end: 8 * MEBI + 4096 };
+  const reading = await node.read({ url, prefetch: true }, range);
+  expect(reading.sha256).toBe(content.sha256Of(range.start, range.end));
+  await until(() => doneLines(node) === 1, { what: 'the line' });
+  expect([...node.store.tasks()].every(({ complete }) => complete)).toBe(true);
+  expect(origin.count('/file').bytes).toBeLessThanOrEqual(content.length * 1.02);
+});
+
+test('a task read in part writes one line once its readers are silent', async () => {
+  await using origin = await Origin.start({ host: '127.0.0.1' });
+  const url = origin.serve('/file', new Content(12 * MEBI, 'part'));
+  await using node = await Node.start({ name: 'part' });
+  await node.read({ url }, { start: 0, end: 4096 });
+  expect(doneLines(node)).toBe(0);
+  await until(() => doneLines(node) === 1, { what: 'the line' });
+});
+
+test('without a seed, a second fetch of content without digest confirms the first', async () => {
+  await using origin = await Origin.start({ host: '127.0.0.1' });
+  await using sched = await scheduler();
+  const content = new Content(16 * MEBI, 'seedless');
+  const url = origin.serve('/file', content);
+  await using one = await Node.start({ name: 'seedless-1', schedulers: [sched.at] });
+  await using two = await Node.start({ name: 'seedless-2', schedulers: [sched.at] });
+  await using three = await Node.start({ name: 'seedless-3', schedulers: [sched.at] });
+  for (const node of [one, two, three]) expect((await node.read({ url })).sha256).toBe(content.sha256);
+  expect(origin.count('/file').bytes).toBeLessThanOrEqual(content.length * 2.02);
+});
