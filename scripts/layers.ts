@@ -23,7 +23,8 @@ export const LAYERS: readonly string[] = [
 /** The programs know nothing of each other, though one stands after another above. */
 const PROGRAMS: ReadonlySet<string> = new Set(['scheduler', 'manager', 'peer']);
 
-const IMPORT = /(?:from|import)\s*\(?\s*'(@?[^'./][^']*)'/g;
+/** Static imports and exports, whose last line begins with a word or a closing brace, and calls of import(). */
+const IMPORT = /(?:^(?:import|export|\}).*? from |^import |\bimport\()'(@?[^'./\s][^'\s]*)'/gm;
 
 /** Every import that goes upwards, and every dependency that package.json names in vain or leaves out. */
 export function layerFaults(root: string): string[] {
