@@ -7,7 +7,7 @@ import { accepts } from './wait.ts';
 
 /** A part of a configuration file. */
 export interface Settings {
-  readonly [key: string]: string | number | boolean | Settings | readonly Settings[];
+  readonly [key: string]: string | number | boolean | Settings | readonly (Settings | string)[];
 }
 
 /** Bytes that a node got, by its own metrics. */

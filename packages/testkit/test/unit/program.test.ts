@@ -1,0 +1,25 @@
+import { expect, test } from 'vitest';
+import { Program, run, usageOf } from '../../src/index.ts';
+
+test('a program is ready when it says so, and its end is known', async () => {
+  const script = "console.log('ready'); setInterval(() => {}, 1000)";
+  await using program = await Program.start(process.execPath, ['-e', script], { ready: /ready/ });
+  expect(program.running).toBe(true);
+  const usage = program.usage();
+  expect(usage.rssAnon).toBeGreaterThan(1e6);
+  expect(usage.rss).toBeGreaterThanOrEqual(usage.rssAnon);
+  expect(await program.stop()).toMatchObject({ signal: 'SIGTERM' });
+  expect(usageOf(program.pid)).toBeUndefined();
+});
+
+test('a program that ends instead of being ready says why', async () => {
+  const script = "console.error('no such thing'); process.exit(3)";
+  const starting = Program.start(process.execPath, ['-e', script], { ready: /ready/ });
+  await expect(starting).rejects.toThrow(/no such thing/);
+});
+
+test('a command that fails is an error with its output, unless it may', async () => {
+  await expect(run('sh', ['-c', 'echo broken >&2; exit 4'])).rejects.toThrow(/status 4\nbroken/);
+  expect(await run('sh', ['-c', 'exit 4'], { check: false })).toMatchObject({ code: 4 });
+  expect(await run('no-such-command-here', [], { check: false })).toMatchObject({ code: 127 });
+});
