@@ -25,10 +25,8 @@ export function printError(command: string, thrown: unknown, json: boolean): num
   if (json)
     process.stderr.write(`${JSON.stringify({ error: error.code, message: error.message, ...error.details })}\n`);
   else process.stderr.write(`pantala ${command}: ${error.message}\n`);
-  // An error that nobody gave a code is a defect of ours.
-  if (error.code === 'internal' && process.env.PANTALA_DEBUG !== undefined) {
-    process.stderr.write(`${error.stack ?? ''}\n`);
-  }
+  // An error that nobody gave a code is a defect of ours: the stack says where.
+  if (error.code === 'internal' && !json) process.stderr.write(`${error.stack ?? ''}\n`);
   return ERROR_SURFACES[error.code].exit;
 }
 

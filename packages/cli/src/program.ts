@@ -5,6 +5,10 @@ import { printError } from './output.ts';
 
 const VERSION = '0.1.0';
 
+const EXIT_STATUSES = `
+Exit status: 0 done; 64 wrong usage; 66 not there; 69 somebody does not answer; 73 exists already; 74 disk full;
+75 too slow or too much; 76 wrong bytes; 77 not allowed; 78 wrong configuration; 130 interrupted.`;
+
 /** Exit status of a command line that cannot be understood. */
 const USAGE_EXIT = ERROR_SURFACES['invalid-argument'].exit;
 
@@ -20,7 +24,7 @@ export async function run(args: readonly string[]): Promise<number> {
     .description('Container images and large files to many machines at once.')
     .version(VERSION)
     .exitOverride()
-    .configureHelp({ showGlobalOptions: true });
+    .addHelpText('after', EXIT_STATUSES);
 
   /** Runs a command's action; its name stands in messages. */
   const action =

@@ -205,7 +205,11 @@ export function readValues(path: string | undefined): SwarmValues {
   const values = valuesSchema.decode(node);
   report.throwIfBad();
   const keys = new Set(node.entries?.map(({ key }) => key));
-  const generation = keys.has('dfdaemon') || keys.has('seedPeer') || keys.has('containerRuntime') ? 'older' : 'today';
+  const generation = ['dfdaemon', 'seedPeer'].some((key) => keys.has(key))
+    ? 'older'
+    : ['client', 'seedClient'].some((key) => keys.has(key)) || !keys.has('containerRuntime')
+      ? 'today'
+      : 'older';
   const [client, seedClient] =
     generation === 'older' ? [values.dfdaemon, values.seedPeer] : [values.client, values.seedClient];
   return {
