@@ -1,7 +1,7 @@
 import { type ChannelOptions, Client } from '@grpc/grpc-js';
 import { formatRpcAddress, type RpcAddress } from './address.ts';
 import { type CallOptions, invocation } from './client-methods.ts';
-import { channelCredentials, type RpcTls } from './credentials.ts';
+import { channelCredentials, type RpcTls, tlsChannelOptions } from './credentials.ts';
 import type { MethodDescription, MethodsOf, Received, Sent, Service } from './definition.ts';
 import {
   FIRST_RECONNECT_PAUSE,
@@ -53,7 +53,7 @@ export function createClient<S extends Service>(
 ): RpcClient<S> {
   const client = new Client(
     formatRpcAddress(address),
-    channelCredentials(options.tls),
+    channelCredentials(options.tls, address),
     channelOptions(address, options),
   );
   const methods: Record<string, unknown> = {};
@@ -65,6 +65,7 @@ function channelOptions(address: RpcAddress, options: ClientOptions): ChannelOpt
   return {
     // The path of a socket is no valid :authority; servers on nghttp2 refuse it.
     ...('path' in address ? { 'grpc.default_authority': 'localhost' } : {}),
+    ...tlsChannelOptions(options.tls, address),
     'grpc.keepalive_time_ms': options.keepaliveInterval ?? KEEPALIVE_INTERVAL,
     'grpc.keepalive_timeout_ms': options.keepaliveTimeout ?? KEEPALIVE_TIMEOUT,
     'grpc.max_receive_message_length': options.maxMessageLength ?? MAX_MESSAGE_LENGTH,

@@ -1,4 +1,7 @@
-import { ChannelCredentials, ServerCredentials } from '@grpc/grpc-js';
+import { isIP } from 'node:net';
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
+import { ChannelCredentials, type ChannelOptions, ServerCredentials } from '@grpc/grpc-js';
+import type { RpcAddress } from './address.ts';
 
 /** PEM files' contents for mutual TLS: both sides show a certificate that `ca` has signed. */
 export interface RpcTls {
@@ -12,7 +15,25 @@ export function serverCredentials(tls: RpcTls | undefined): ServerCredentials {
   return ServerCredentials.createSsl(tls.ca, [{ private_key: tls.key, cert_chain: tls.cert }], true);
 }
 
-export function channelCredentials(tls: RpcTls | undefined): ChannelCredentials {
+export function channelCredentials(tls: RpcTls | undefined, address: RpcAddress): ChannelCredentials {
   if (tls === undefined) return ChannelCredentials.createInsecure();
-  return ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert);
+  const verify = isIpAddress(address)
+    ? {
+        checkServerIdentity: (_: string, certificate: PeerCertificate) =>
+          checkServerIdentity(address.host, certificate),
+      }
+    : undefined;
+  return ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert, verify);
+}
+
+/**
+ * What grpc-js has to be told so that it reaches an address by TLS: it puts the host into the server name of the
+ * handshake, which Node refuses for IP addresses. The certificate is checked against the address itself.
+ */
+export function tlsChannelOptions(tls: RpcTls | undefined, address: RpcAddress): ChannelOptions {
+  return tls !== undefined && isIpAddress(address) ? { 'grpc.ssl_target_name_override': 'localhost' } : {};
+}
+
+function isIpAddress(address: RpcAddress): address is { readonly host: string; readonly port: number } {
+  return 'host' in address && isIP(address.host) !== 0;
 }

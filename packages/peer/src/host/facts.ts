@@ -42,6 +42,9 @@ interface Sample {
 /** A link of 10 Gbit/s: what upstream assumes where the kernel does not know (virtual interfaces). */
 const DEFAULT_LINK = 10_000_000_000;
 
+/** Milliseconds for which a look at the network holds: many children may ask, and the kernel's lists may be long. */
+const NETWORK_LIFETIME = 1_000;
+
 /** Milliseconds that two samples must lie apart for their difference to mean something. */
 const MIN_SAMPLE_DISTANCE = 100;
 
@@ -52,6 +55,7 @@ export class HostMeter {
   readonly #release = osRelease();
   #last: Sample;
   #rates = { rx: 0, tx: 0, cpu: 0, process: 0 };
+  #seen: { readonly at: number; readonly network: NonNullable<HostFacts['network']> } | undefined;
 
   constructor(options: HostFactsOptions) {
     this.#options = options;
@@ -69,7 +73,7 @@ export class HostMeter {
       kernelVersion: release(),
       cpu: this.#cpu(),
       memory: this.#memory(),
-      network: this.#network(),
+      network: this.network(),
       disk: diskFacts(this.#options.directory),
       build: { gitVersion: 'pantala', platform: `${platform()}/${arch()}` },
     };
@@ -77,8 +81,12 @@ export class HostMeter {
 
   /** The network alone, which SyncHost tells. */
   network(): NonNullable<HostFacts['network']> {
-    this.#measure();
-    return this.#network();
+    const now = monotonicNow();
+    if (this.#seen === undefined || now - this.#seen.at > NETWORK_LIFETIME) {
+      this.#measure();
+      this.#seen = { at: now, network: this.#network() };
+    }
+    return this.#seen.network;
   }
 
   #measure(): void {
