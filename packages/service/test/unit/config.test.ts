@@ -1,4 +1,5 @@
 import { PantalaError } from '@pantala/base';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   ConfigReport,
@@ -94,6 +95,43 @@ describe('configuration files', () => {
     expect(() => deep.decode(parseConfig(brackets, 'deep.yaml', new ConfigReport()))).toThrow(/32 levels/);
     expect(() => parseConfig('['.repeat(500_000), 'deep.yaml', new ConfigReport())).toThrow(PantalaError);
     expect(() => parseConfig('a'.repeat(MAX_CONFIG_BYTES + 1), 'long.yaml', new ConfigReport())).toThrow(/longer than/);
+  });
+
+  it('answers any text with options or a PantalaError', () => {
+    const line = fc.constantFrom(
+      'verbose: ',
+      'proxy:',
+      '  port: ',
+      '  rules: ',
+      '- ',
+      '{',
+      '}',
+      '[',
+      ']',
+      '&a ',
+      '*a',
+      '!!x ',
+      '|',
+      '"',
+      "'",
+      '? ',
+      '\t',
+      '<<: ',
+      '9',
+    );
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(line, fc.string({ maxLength: 8 }), fc.constant('\n')), { maxLength: 40 }),
+        (parts) => {
+          try {
+            decode(parts.join(''));
+          } catch (error) {
+            if (!(error instanceof PantalaError)) throw error;
+          }
+        },
+      ),
+      { numRuns: 2000 },
+    );
   });
 
   it('says which file is not there', () => {
