@@ -14,7 +14,7 @@ import { checkChecksum, verified, verifyChecksum } from '../outputs/checksum.ts'
 import { OutputFile } from '../outputs/output-file.ts';
 import { heldTask, removeTask, type ServiceContext } from './context.ts';
 import { downloadStream, within } from './download-stream.ts';
-import { downloadRequest, localTaskMessage, wantedRange } from './messages.ts';
+import { downloadRequest, localTaskMessage, traceOf, wantedRange } from './messages.ts';
 
 type DownloadTaskRequest = Received<typeof dfdaemonV2.DownloadTaskRequestSchema>;
 type DownloadTaskResponse = Sent<typeof dfdaemonV2.DownloadTaskResponseSchema>;
@@ -91,7 +91,7 @@ export async function* downloadLocally(
         hardLink: download.forceHardLink,
       })
     : undefined;
-  const request = downloadRequest(download, { reader: 'local' });
+  const request = downloadRequest(download, { reader: download.isPrefetch ? 'prefetch' : 'local', ...traceOf(call) });
   using scope = new AbortScope([call.signal], {
     timeout: timeout === undefined ? undefined : durationMs(timeout),
     what: 'the download',

@@ -1,4 +1,12 @@
-import { commonV2, type dfdaemonV2, durationFromMs, type Received, type Sent, timestampFromMs } from '@pantala/api';
+import {
+  commonV2,
+  type dfdaemonV2,
+  durationFromMs,
+  type Received,
+  type Sent,
+  type ServerCall,
+  timestampFromMs,
+} from '@pantala/api';
 import { type ByteRange, PantalaError } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { DownloadRequest } from '@pantala/swarm';
@@ -10,7 +18,10 @@ type Download = Received<typeof commonV2.DownloadSchema>;
  *
  * @throws `invalid-argument`; `unimplemented` for what other surfaces or later versions are for
  */
-export function downloadRequest(download: Download, given: Pick<DownloadRequest, 'reader'>): DownloadRequest {
+export function downloadRequest(
+  download: Download,
+  given: Pick<DownloadRequest, 'reader' | 'traceId'>,
+): DownloadRequest {
   const { url, digest, tag, application, pieceLength, contentForCalculatingTaskId } = download;
   if (download.type !== commonV2.TaskType.STANDARD) {
     throw new PantalaError('unimplemented', 'only standard tasks are downloaded here');
@@ -36,6 +47,13 @@ export function downloadRequest(download: Download, given: Pick<DownloadRequest,
     prefetch: download.prefetch,
     ...given,
   };
+}
+
+/** The trace that a call belongs to (https://www.w3.org/TR/trace-context/#traceparent-header). */
+export function traceOf({ metadata }: ServerCall): Pick<DownloadRequest, 'traceId'> {
+  const [traceparent] = metadata.get('traceparent');
+  const traceId = /^[0-9a-f]{2}-([0-9a-f]{32})-/.exec(String(traceparent))?.[1];
+  return traceId === undefined || /^0+$/.test(traceId) ? {} : { traceId };
 }
 
 /** Headers of one request that are no part of what identifies its content; the origin client sets its own. */

@@ -88,6 +88,17 @@ describe('the local socket', () => {
     });
   });
 
+  test('the line of the log has the trace of the call', async () => {
+    const { content, url } = served();
+    const trace = content.sha256.slice(0, 32);
+    using client = local();
+    const metadata = { traceparent: `00-${trace}-0000000000000001-01` };
+    for await (const _ of client.downloadTask({ download: { url } }, { metadata }));
+    await until(async () => (await readFile(peer.logFile, 'utf8')).includes(`"trace":"${trace}"`), {
+      what: 'the line of the log',
+    });
+  });
+
   test('a second order is a hit', async () => {
     const { url } = served();
     await download({ url });
