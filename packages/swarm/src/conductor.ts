@@ -287,6 +287,7 @@ export class Conductor implements AsyncDisposable {
       this.#origin.stream(bulk);
       return;
     }
+    this.#origin.stopStream();
     // Nobody told a static seed that everything is wanted: it fetches what it is asked for, a window at a time.
     if (!this.#membership.static || this.#parents.fetchingMissing) return;
     const [gap] = this.#selection.missing(bulk);

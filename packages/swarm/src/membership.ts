@@ -9,6 +9,8 @@ import { type Candidate, SchedulerSession } from './schedulers/session.ts';
 
 /** Milliseconds that a lost scheduler has to come back before the origin takes its place. */
 const SCHEDULER_GRACE = 3000;
+/** Milliseconds for which a scheduler that refused the download is left alone. */
+const REFUSAL_TIME = 10_000;
 /** Milliseconds for which digests are gathered before they are reported together. */
 const REPORT_DELAY = 4;
 
@@ -44,6 +46,9 @@ export class Membership implements AsyncDisposable {
   #joinedAt: number | undefined;
   #lostAt: number | undefined;
   #static = false;
+  #registering = false;
+  /** Milliseconds (monotonic) until which a scheduler that refused is left alone. */
+  #refusedUntil = 0;
   #reportTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -80,14 +85,14 @@ export class Membership implements AsyncDisposable {
     this.#deps.changed();
   }
 
-  /** To be called now and then: registers again with a scheduler that came back, does without one after a while. */
+  /** To be called now and then: registers with a scheduler that came (back), does without one after a while. */
   tick(now: number): void {
-    if (this.#lostAt === undefined) return;
+    if (this.#session !== undefined || this.#joinedAt === undefined || this.#registering) return;
     const { env, task } = this.#deps;
-    if (env.schedulers.linkOf(task.description.id) !== undefined) {
+    if (now >= this.#refusedUntil && env.schedulers.linkOf(task.description.id) !== undefined) {
       this.#lostAt = undefined;
       this.#joining = this.#joinOnce();
-    } else if (now - this.#lostAt > SCHEDULER_GRACE) {
+    } else if (this.#lostAt !== undefined && now - this.#lostAt > SCHEDULER_GRACE) {
       this.#lostAt = undefined;
       this.#withoutScheduler();
     }
@@ -146,9 +151,11 @@ export class Membership implements AsyncDisposable {
 
   async #joinOnce(): Promise<void> {
     const { env, task, peerId } = this.#deps;
-    this.#joinedAt = monotonicNow();
+    this.#joinedAt ??= monotonicNow();
     if (this.#deps.request().needBackToSource === true) this.allow('granted');
+    this.#registering = true;
     await env.schedulers.firstWord();
+    this.#registering = false;
     if (this.#closed) return;
     const link = env.schedulers.linkOf(task.description.id);
     if (link === undefined) {
@@ -156,6 +163,10 @@ export class Membership implements AsyncDisposable {
       return;
     }
     this.#deps.digestsExpected(link.pantala);
+    // Nobody could be asked before; now the scheduler decides.
+    if (this.#backToSource === 'free') this.#backToSource = 'waiting';
+    if (this.#deps.request().needBackToSource === true) this.#backToSource = 'granted';
+    this.#static = false;
     this.#session = new SchedulerSession(link, env.options.hostId, peerId, task, {
       parentsOffered: (candidates) => this.#deps.parentsOffered(candidates),
       backToSourceGranted: () => this.allow('granted'),
@@ -181,6 +192,11 @@ export class Membership implements AsyncDisposable {
     if (this.#closed) return;
     this.#deps.logger.debug('the scheduler is lost', { reason: error.message });
     this.#lostAt = monotonicNow();
+    if (error.code === 'failed-precondition' || error.code === 'resource-exhausted') {
+      this.#lostAt = undefined;
+      this.#refusedUntil = monotonicNow() + REFUSAL_TIME;
+      this.allow('free');
+    }
     this.#deps.changed();
   }
 

@@ -7,6 +7,12 @@ export const MAX_ORIGIN_REQUESTS = 8;
 /** Blocks ahead of a stream that nobody else is to be asked for: 8 MiB, about a parent's budget. */
 const CLAIMED_AHEAD = 512;
 
+/**
+ * Blocks that a stream reads although somebody else has or fetches them: to break off and to ask anew costs about as
+ * much, as what the origin has already sent is lost.
+ */
+const SKIPPED_BLOCKS = 64;
+
 export interface OriginSourceOptions extends Omit<OriginFetchTarget, 'goOn'> {
   /** Whether the origin answers ranges; if not, one stream from the beginning serves everybody. */
   readonly ranges: boolean;
@@ -89,28 +95,13 @@ export class OriginSource {
     while (!signal.aborted && this.#wanted !== undefined) {
       const [gap] = selection.missing(this.#wanted);
       if (gap === undefined) return;
-      const end = gap.first + gap.count;
-      const run = ranges ? gap : { first: gap.first, count: this.#wanted.first + this.#wanted.count - gap.first };
-      const claim = { first: gap.first, count: 0 };
-      const goOn = (next: number): boolean => {
-        let claimed = claim.first + claim.count;
-        if (!ranges) claimed = Math.max(claimed, next);
-        const limit = Math.min(run.first + run.count, next + CLAIMED_AHEAD);
-        if (claimed < limit) {
-          const [free] = selection.missing({ first: claimed, count: limit - claimed });
-          if (free?.first === claimed) {
-            selection.take(free);
-            claimed += free.count;
-          }
-        }
-        claim.count = claimed - claim.first;
-        return ranges ? next < claimed : next < run.first + run.count;
-      };
-      goOn(gap.first);
+      const end = this.#wanted.first + this.#wanted.count;
+      const claim = new Claim(selection, gap.first, end, ranges ? SKIPPED_BLOCKS : Number.POSITIVE_INFINITY);
       try {
-        await fetchFromOrigin({ ...this.#options, goOn }, run, signal);
+        const run = { first: gap.first, count: claim.endOfStream() - gap.first };
+        await fetchFromOrigin({ ...this.#options, goOn: (next) => claim.extend(next) }, run, signal);
       } finally {
-        selection.release({ first: claim.first, count: Math.min(claim.count, end - claim.first) });
+        claim.release();
       }
     }
   }
@@ -126,5 +117,52 @@ export class OriginSource {
         this.#options.ended(error);
       });
     this.#working.add(settled);
+  }
+}
+
+/** The blocks that a stream brings, taken a window ahead of it so that nobody else is asked for them. */
+class Claim {
+  readonly #selection: Selection;
+  readonly #end: number;
+  /** Longest run of others' blocks that is read all the same. */
+  readonly #skipped: number;
+  readonly #taken: BlockRun[] = [];
+  #claimed: number;
+
+  constructor(selection: Selection, first: number, end: number, skipped: number) {
+    this.#selection = selection;
+    this.#claimed = first;
+    this.#end = end;
+    this.#skipped = skipped;
+    this.extend(first);
+  }
+
+  /** Where the stream will end as things stand: before the next long run of others' blocks. */
+  endOfStream(): number {
+    let at = this.#claimed;
+    for (const free of this.#selection.missing({ first: at, count: this.#end - at })) {
+      if (free.first - at > this.#skipped) return at;
+      at = free.first + free.count;
+    }
+    return at;
+  }
+
+  /** Claims on as far as a stream at `next` may; false when it is to end there. */
+  extend(next: number): boolean {
+    const limit = Math.min(this.#end, next + CLAIMED_AHEAD);
+    while (this.#claimed < limit) {
+      const [free] = this.#selection.missing({ first: this.#claimed, count: this.#end - this.#claimed });
+      if (free === undefined || free.first - this.#claimed > this.#skipped) break;
+      const part = { first: free.first, count: Math.min(free.count, Math.max(1, limit - free.first)) };
+      this.#selection.take(part);
+      this.#taken.push(part);
+      this.#claimed = part.first + part.count;
+    }
+    return next < this.#claimed;
+  }
+
+  /** What did not come is missing again. */
+  release(): void {
+    for (const part of this.#taken) this.#selection.release(part);
   }
 }

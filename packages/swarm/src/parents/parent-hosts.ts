@@ -9,6 +9,8 @@ import { PantalaParent } from './pantala-parent.ts';
 import type { Parent, ParentListener } from './parent.ts';
 import { UpstreamParent } from './upstream-parent.ts';
 
+/** Milliseconds between pings, and for their answers: a machine that is gone without a word is noticed soon. */
+const KEEPALIVE = { keepaliveInterval: 10_000, keepaliveTimeout: 5000 };
 /** Milliseconds that a peer may take to say what it speaks. */
 const DESCRIBE_TIMEOUT = 2000;
 /** Milliseconds that a peer that failed is left out, at first and at most. */
@@ -127,7 +129,7 @@ async function describe(host: ParentHost, address: ServerAddress): Promise<Descr
 }
 
 function peerClient(address: ServerAddress) {
-  return createClient(pantalaV1.Peer, address, { deadline: DESCRIBE_TIMEOUT });
+  return createClient(pantalaV1.Peer, address, { deadline: DESCRIBE_TIMEOUT, ...KEEPALIVE });
 }
 
 function uploadClient(address: ServerAddress) {

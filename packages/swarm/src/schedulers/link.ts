@@ -33,6 +33,8 @@ type ConverseRequest = Sent<typeof pantalaV1.ConverseRequestSchema>['request'];
 const TASKS_PER_MESSAGE = 500;
 /** Piece digests in one message of held tasks, 40 bytes each. */
 const PIECES_PER_MESSAGE = 10_000;
+/** Milliseconds between pings, and for their answers: a machine that is gone without a word is noticed soon. */
+const KEEPALIVE = { keepaliveInterval: 10_000, keepaliveTimeout: 5000 };
 /** Milliseconds that a scheduler may take to answer AnnounceHost. */
 const ANNOUNCE_TIMEOUT = 3000;
 /** Milliseconds that an orderly stop waits for DeleteHost. */
@@ -61,7 +63,7 @@ export class SchedulerLink implements AsyncDisposable {
     this.name = formatRpcAddress(address);
     this.#deps = deps;
     this.client = createClient(schedulerV2.Scheduler, address, { deadline: ANNOUNCE_TIMEOUT });
-    this.#talk = createClient(pantalaV1.Scheduler, address);
+    this.#talk = createClient(pantalaV1.Scheduler, address, KEEPALIVE);
     this.#running = this.#run();
   }
 

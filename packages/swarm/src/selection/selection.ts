@@ -34,6 +34,8 @@ export const END_GAME_REQUESTS = 16;
 export const WINDOW_UNITS = 8192;
 /** Blocks of one request: 1 MiB, the largest frame of the piece protocol. */
 export const REQUEST_BLOCKS = 64;
+/** Milliseconds for which a parent that had nothing to ask for is not looked at again, unless something changes. */
+const BARREN_TIME = 50;
 /** Pieces ahead whose digest lists are asked for by themselves: the window in which a crowd moves. */
 export const LISTS_AHEAD = 4;
 /** Bytes outstanding at a parent before its speed is known: two units, one on its way and one being made ready. */
@@ -49,6 +51,8 @@ interface Parent {
   budget: number;
   /** When it last was asked for something better than a deferred unit. */
   busyAt: number;
+  /** It had nothing to ask for at this time, and nothing has changed since. */
+  barrenSince: number | undefined;
 }
 
 /**
@@ -96,7 +100,15 @@ export class Selection {
     if (this.#parents.has(id)) return;
     const holdings = new Holdings(this.#geometry);
     const busyAt = Number.NEGATIVE_INFINITY;
-    this.#parents.set(id, { id, traits, holdings, outstanding: 0, budget: FIRST_BUDGET, busyAt });
+    this.#parents.set(id, {
+      id,
+      traits,
+      holdings,
+      outstanding: 0,
+      budget: FIRST_BUDGET,
+      busyAt,
+      barrenSince: undefined,
+    });
   }
 
   /** Its requests stay out until `ended` is called for each. */
@@ -110,13 +122,19 @@ export class Selection {
   }
 
   parentHolds(id: string, run: BlockRun): void {
-    this.#parents.get(id)?.holdings.add(run, (unit) => {
+    const parent = this.#parents.get(id);
+    if (parent === undefined) return;
+    parent.barrenSince = undefined;
+    parent.holdings.add(run, (unit) => {
       this.#holders[unit] = (this.#holders[unit] ?? 0) + 1;
     });
   }
 
   parentDeals(id: string, run: BlockRun, deal: Deal): void {
-    this.#parents.get(id)?.holdings.deal(run, deal);
+    const parent = this.#parents.get(id);
+    if (parent === undefined) return;
+    parent.barrenSince = undefined;
+    parent.holdings.deal(run, deal);
   }
 
   /** Bytes that may be outstanding at a parent. */
@@ -128,11 +146,13 @@ export class Selection {
   /** The digests of these blocks can be had, so they may be asked of anybody. */
   checkable(run: BlockRun): void {
     this.#checkable.setRun(run);
+    this.#nobodyIsBarren();
   }
 
   /** A list of the digests of this piece's blocks can be checked: whoever has the whole piece can give it. */
   listable(piece: number): void {
     this.#listable.set(piece);
+    this.#nobodyIsBarren();
   }
 
   /** Whether only blocks whose digests can be had are asked for (the default); false where nobody gives digests. */
@@ -178,6 +198,7 @@ export class Selection {
   release(run: BlockRun): void {
     for (let block = run.first; block < run.first + run.count; block++) {
       if (this.#held.has(block) || !this.#taken.has(block)) continue;
+      this.#nobodyIsBarren();
       this.#taken.clear(block);
       const unit = Math.floor(block / UNIT_BLOCKS);
       this.#left[unit] = (this.#left[unit] ?? 0) + 1;
@@ -277,8 +298,9 @@ export class Selection {
 
   #chooseUnits(parent: Parent, wanted: BlockRun, now: number, requests: BlockRequest[]): void {
     const room = Math.floor((parent.budget - parent.outstanding) / (UNIT_BLOCKS * this.#blockBytes()));
-    if (room <= 0) return;
+    if (room <= 0 || (parent.barrenSince !== undefined && now - parent.barrenSince < BARREN_TIME)) return;
     const chosen = this.#bestUnits(parent, wanted, room, now);
+    parent.barrenSince = chosen.length === 0 ? now : undefined;
     chosen.sort((a, b) => a - b);
     let open: BlockRun | undefined;
     const flush = (run: BlockRun): void => {
@@ -397,7 +419,7 @@ export class Selection {
 
   /** The end game: an old request is given to another parent as well. */
   #chooseAgain(now: number, requests: BlockRequest[]): void {
-    for (const request of [...this.#requests.values()]) {
+    for (const request of Array.from(this.#requests.values())) {
       if (request.doubled || now - request.askedAt < END_GAME_AGE) continue;
       for (const parent of this.#parents.values()) {
         if (parent.id === request.parent || parent.traits.wholePieces || parent.outstanding >= parent.budget) continue;
@@ -425,6 +447,10 @@ export class Selection {
       if (request.run.first === run.first && request.run.count === run.count) return true;
     }
     return false;
+  }
+
+  #nobodyIsBarren(): void {
+    for (const parent of this.#parents.values()) parent.barrenSince = undefined;
   }
 
   #advanceCursor(): void {

@@ -47,7 +47,7 @@ test('units dealt to us go first; those of others wait until nothing better is l
     selection.held(run);
     selection.ended(id);
   }
-  expect(selection.next([], all, 1000 + PATIENCE - 1)).toEqual([]);
+  expect(selection.next([], all, 1000 + PATIENCE - 100)).toEqual([]);
   const late = selection.next([], all, 1000 + PATIENCE);
   expect(late.map(({ run }) => run)).toEqual([{ first: 0, count: 2 * UNIT_BLOCKS }]);
 });
