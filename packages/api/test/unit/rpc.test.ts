@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect as connectTo } from 'node:net';
@@ -281,6 +284,19 @@ describe('unix sockets', () => {
     await expect(createServer({ address, services: [service] })).rejects.toMatchObject({ code: 'already-exists' });
     await server.stop();
     expect(await readdir(join(directory, 'sub'))).toEqual([]);
+  });
+
+  test('the socket of a process that was killed is replaced', async () => {
+    const address = { path: join(directory, 'd.sock') };
+    const listen = `require('node:net').createServer().listen(process.argv[1])`;
+    const child = spawn(process.execPath, ['-e', listen, address.path]);
+    await expect.poll(() => existsSync(address.path), { timeout: 10_000 }).toBe(true);
+    const gone = once(child, 'exit');
+    child.kill('SIGKILL');
+    await gone;
+    await using _server = await createServer({ address, services: [service] });
+    using client = createClient(Peer, address);
+    expect((await client.describe({})).hostId).toBe('h');
   });
 
   test('a path that is too long is refused with the limit in the message', async () => {
