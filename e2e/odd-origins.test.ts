@@ -1,4 +1,4 @@
-import type { Oddities } from '@pantala/testkit';
+import { loopbackPlace, type Oddities, Origin } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MIB, Stage } from './lib/stage.ts';
 
@@ -35,7 +35,8 @@ describe.each(HONEST)('an origin that $name', ({ oddities, copies = 1 }) => {
       const again = await stage.fetch(peer, url);
       expect(again).toMatchObject({ status: 200, whole: true, sha256: content.sha256 });
     }
-    expect(stage.origin.count(path).bytes).toBeLessThanOrEqual(copies * content.length * 1.02);
+    // Of a body that was broken off the origin has sent more than arrived: what counts is how often it was read whole.
+    expect(stage.origin.count(path).wholeBodies).toBeLessThanOrEqual(copies);
   });
 
   test('gives the right bytes of a range', async () => {
@@ -81,12 +82,19 @@ test('a redirect that has expired is asked for anew', async () => {
 });
 
 test('the target of a redirect is remembered', async () => {
-  const { url, path } = stage.serve(6 * MIB, { redirectFor: 60_000 });
-  for (let start = 0; start < 5 * MIB; start += MIB) {
-    await stage.fetch(stage.swarm.peer, url, { headers: { range: `bytes=${start}-${start + 999}` } });
+  await using store = await Origin.start({ host: loopbackPlace().address });
+  const { url, path, content } = stage.serve(12 * MIB, { redirectFor: 60_000, redirectTo: store.url });
+  store.serve(path, content);
+  const ranges = 10;
+  for (let number = 0; number < ranges; number++) {
+    const start = number * MIB;
+    const headers = { range: `bytes=${start}-${start + 999}` };
+    const answer = await stage.fetch(stage.swarm.peer, url, { headers });
+    expect(answer).toMatchObject({ status: 206, sha256: content.sha256Of(start, start + 1000) });
   }
-  // Each range is one request to the target; the redirect itself was asked for far fewer times.
-  expect(stage.origin.count(path).requests).toBeLessThanOrEqual(5 + 4);
+  // Peer and seed each learn once where it is; the ranges themselves go to the target at once.
+  expect(stage.origin.count(path).requests).toBeLessThanOrEqual(4);
+  expect(store.count(path).requests).toBeGreaterThanOrEqual(ranges);
 });
 
 test('429 is answered with its status or waited out', async () => {
@@ -98,7 +106,7 @@ test('429 is answered with its status or waited out', async () => {
 });
 
 test('a token that expires in the middle: a new one goes on where the old one ended', async () => {
-  const { url, content } = stage.serve(20 * MIB, { tokenRequests: 3 });
+  const { url, content } = stage.serve(20 * MIB, { tokenRequests: 8 });
   const token = async (): Promise<string> => {
     const answer = await stage.fetch(stage.swarm.peer, `${stage.origin.url}/token`);
     return `Bearer ${(JSON.parse(answer.beginning.toString()) as { token: string }).token}`;

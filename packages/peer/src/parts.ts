@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RateLimiter } from '@pantala/base';
 import type { StoreOptions } from '@pantala/store';
@@ -17,7 +16,6 @@ export function storeOptions(config: PeerConfig['store']): StoreOptions {
   };
 }
 
-/** @throws the system's error for a file of authorities that cannot be read */
 export function originOptions(
   { origin, download }: PeerConfig,
   given: { readonly limiter: RateLimiter | undefined; readonly ownListeners: () => readonly ListenerAddress[] },
@@ -27,7 +25,7 @@ export function originOptions(
     trust: origin.trust.map(({ hosts, insecure, authorities }) => ({
       ...(hosts === undefined ? {} : { hosts }),
       insecure,
-      authorities: authorities.map((path) => readFileSync(path, 'utf8')),
+      authorities,
     })),
     requestHeaders: Object.fromEntries(
       Object.entries(origin.headers).map(([name, value]) => [name.toLowerCase(), value]),

@@ -17,6 +17,8 @@ export interface Oddities {
   readonly http10?: boolean;
   /** 307 to another path whose signature is good for so many milliseconds; 403 after that. */
   readonly redirectFor?: number;
+  /** Where that other path is: the URL of another origin that serves the same path; this one by default. */
+  readonly redirectTo?: string;
   /** 416 to every range. */
   readonly unsatisfiable?: boolean;
   /** Added to the length that Content-Length and Content-Range tell. */
@@ -43,8 +45,10 @@ export interface Oddities {
 
 export interface PathCount {
   requests: number;
-  /** Bytes of bodies that were handed to the network. */
+  /** Bytes of bodies that were handed to the network; of a body that was broken off, more than had arrived. */
   bytes: number;
+  /** Bodies of the whole content that were sent to their end. */
+  wholeBodies: number;
   /** Values of `Range`, in order; empty for none. */
   readonly ranges: string[];
   /** Headers of the last request, names in lower case. */
@@ -111,13 +115,13 @@ export class Origin implements AsyncDisposable {
       content,
       oddities,
       headers,
-      count: { requests: 0, bytes: 0, ranges: [], headers: {} },
+      count: emptyCount(),
     });
     return this.url + path;
   }
 
   count(path: string): PathCount {
-    return this.#served.get(path)?.count ?? { requests: 0, bytes: 0, ranges: [], headers: {} };
+    return this.#served.get(path)?.count ?? emptyCount();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -181,7 +185,7 @@ export class Origin implements AsyncDisposable {
       return sendText(socket, 401, 'token wanted', { 'www-authenticate': challenge });
     }
     if (odd.redirectFor !== undefined) {
-      const location = `${this.url}/signed${path}?expires=${Date.now() + odd.redirectFor}`;
+      const location = `${odd.redirectTo ?? this.url}/signed${path}?expires=${Date.now() + odd.redirectFor}`;
       return sendText(socket, 307, '', { location });
     }
     await this.#sendContent(request, socket, served, odd);
@@ -243,10 +247,15 @@ export class Origin implements AsyncDisposable {
         if (socket.destroyed) return;
       }
     }
+    if (sent === content.length) count.wholeBodies++;
     if (odd.chunked) socket.write('0\r\n\r\n');
     // A length that was told too long or too short leaves the connection out of step.
     if (odd.http10 || wrong !== 0) socket.end();
   }
+}
+
+function emptyCount(): PathCount {
+  return { requests: 0, bytes: 0, wholeBodies: 0, ranges: [], headers: {} };
 }
 
 function* slices(buffer: Buffer, length: number): Generator<Buffer> {
