@@ -31,7 +31,7 @@ afterAll(async () => {
 });
 
 test.each([
-  { node: 0, why: 'an authority that nobody knows is refused', status: 502 },
+  { node: 0, why: 'an authority that nobody knows is refused', status: 503 },
   { node: 1, why: 'insecure is for the registries that it is said of', status: 200 },
   { node: 2, why: 'a further authority of a registry', status: 200 },
 ])('https: $why', async ({ node, status }) => {
