@@ -1,4 +1,4 @@
-import { commonV2, create, durationMs, pantalaV1, timestampFromMs } from '@pantala/api';
+import { commonV2, create, durationFromMs, durationMs, pantalaV1, timestampFromMs } from '@pantala/api';
 import type {
   DigestNews,
   DigestReport,
@@ -130,6 +130,8 @@ export function peerMessage(peer: Peer, host: commonV2.Host | undefined, task: c
     id: peer.id,
     state: peer.state,
     task,
+    // Upstream's validators want it in every message.
+    cost: durationFromMs(Math.max(0, Math.round(peer.updatedAt - peer.createdAt))),
     needBackToSource: peer.granted,
     createdAt: wallTime(peer.createdAt),
     updatedAt: wallTime(peer.updatedAt),
