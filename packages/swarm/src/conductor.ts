@@ -463,8 +463,22 @@ export class Conductor implements AsyncDisposable {
   // Failures.
 
   #originEnded(error: PantalaError | undefined): void {
-    if (error === undefined || error.code === 'cancelled') this.#wakeUp();
-    else this.#fail(error);
+    if (error === undefined || error.code === 'cancelled') {
+      this.#wakeUp();
+      return;
+    }
+    this.#fail(error);
+    if (isAnotherContent(error)) void this.#forgetTask();
+  }
+
+  /** The origin has something of another length now, or lied about it before: the next request begins anew. */
+  async #forgetTask(): Promise<void> {
+    const { id } = this.task.description;
+    try {
+      if (this.#env.store.get(id) === this.task) await this.#env.store.remove(id);
+    } catch (error) {
+      this.#logger.warn('the task could not be removed', { reason: String(error) });
+    }
   }
 
   /** Readers cannot be served: each learns why. Who asks again begins anew. */
@@ -487,6 +501,11 @@ export class Conductor implements AsyncDisposable {
       await demand.wait(signal);
     }
   }
+}
+
+/** An answer that does not fit what the task is known to be: another length, or no such range. */
+function isAnotherContent({ code, details }: PantalaError): boolean {
+  return details.changed === true || (code === 'origin' && (details.status === undefined || details.status === 416));
 }
 
 function credentialsOf({ url, requestHeaders }: DownloadRequest): Credentials {

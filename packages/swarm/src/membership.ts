@@ -12,7 +12,7 @@ const SCHEDULER_GRACE = 3000;
 /** Milliseconds for which a scheduler that refused the download is left alone. */
 const REFUSAL_TIME = 10_000;
 /** Milliseconds for which digests are gathered before they are reported together. */
-const REPORT_DELAY = 4;
+const REPORT_DELAY = 10;
 
 /** Whether the origin may be asked: not yet known, granted by the scheduler, or free as nobody can be asked. */
 export type BackToSource = 'waiting' | 'granted' | 'free';

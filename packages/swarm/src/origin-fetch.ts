@@ -100,6 +100,7 @@ async function fetchOnce(
     throw new PantalaError(
       'data-loss',
       `${credentials.url} has ${body.contentLength} bytes now; it had ${geometry.contentLength} before`,
+      { details: { changed: true } },
     );
   }
   try {

@@ -4,7 +4,7 @@ import type { TaskNewsEvent, TaskWatcher } from '../contract.ts';
 import { Dealer } from './dealer.ts';
 
 /** Milliseconds between two messages to one watcher at least; the first one after a quiet time goes at once. */
-const FLUSH_INTERVAL = 25;
+const FLUSH_INTERVAL = 40;
 /** Milliseconds between signs of life while this node itself asks the origin. */
 const SIGN_INTERVAL = 400;
 /** Runs in one message. */

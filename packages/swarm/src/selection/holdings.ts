@@ -1,5 +1,5 @@
 import { Bitmap, type BlockRun, type Geometry } from '@pantala/base';
-import { UNIT_BLOCKS, unitBlocks, unitCount } from './units.ts';
+import { UNIT_BLOCKS, unitCount } from './units.ts';
 
 /** How a seed has dealt a unit: to this peer, to another one, or not at all. */
 export const Deal = { none: 0, assigned: 1, deferred: 2 } as const;
@@ -11,6 +11,8 @@ export class Holdings {
   readonly #geometry: Geometry;
   /** Blocks held of each unit. */
   readonly #counts: Uint8Array;
+  /** Blocks held of each piece. */
+  readonly #pieceCounts: Uint32Array;
   /** A `Deal` for each unit; allocated when the first one is dealt. */
   #deals: Uint8Array | undefined;
   #assigned = 0;
@@ -19,6 +21,7 @@ export class Holdings {
     this.#geometry = geometry;
     this.blocks = new Bitmap(geometry.blockCount);
     this.#counts = new Uint8Array(unitCount(geometry));
+    this.#pieceCounts = new Uint32Array(geometry.pieceCount);
   }
 
   /** Adds blocks; calls `whole` for each unit that the parent has all of now. */
@@ -28,12 +31,23 @@ export class Holdings {
       if (!this.blocks.set(block)) continue;
       const unit = Math.floor(block / UNIT_BLOCKS);
       this.#counts[unit] = (this.#counts[unit] ?? 0) + 1;
+      const piece = Math.floor(block / this.#geometry.blocksPerPiece);
+      this.#pieceCounts[piece] = (this.#pieceCounts[piece] ?? 0) + 1;
       if (this.hasUnit(unit)) whole(unit);
     }
   }
 
   hasUnit(unit: number): boolean {
-    return this.#counts[unit] === unitBlocks(this.#geometry, unit).count;
+    return this.#counts[unit] === Math.min(UNIT_BLOCKS, this.#geometry.blockCount - unit * UNIT_BLOCKS);
+  }
+
+  hasPiece(piece: number): boolean {
+    const { blocksPerPiece, blockCount } = this.#geometry;
+    return this.#pieceCounts[piece] === Math.min(blocksPerPiece, blockCount - piece * blocksPerPiece);
+  }
+
+  get complete(): boolean {
+    return this.blocks.count === this.#geometry.blockCount;
   }
 
   deal(run: BlockRun, deal: Deal): void {

@@ -66,6 +66,8 @@ export class Selection {
   readonly #taken: Bitmap;
   readonly #held: Bitmap;
   readonly #checkable: Bitmap;
+  /** Blocks of each unit that are checkable. */
+  readonly #checkableCounts: Uint8Array;
   /** Pieces whose digest is known. */
   readonly #listable: Bitmap;
   #needDigests = true;
@@ -88,6 +90,7 @@ export class Selection {
     this.#listable = new Bitmap(geometry.pieceCount);
     const units = unitCount(geometry);
     this.#left = new Uint8Array(units);
+    this.#checkableCounts = new Uint8Array(units);
     for (let unit = 0; unit < units; unit++) this.#left[unit] = unitBlocks(geometry, unit).count;
     this.#holders = new Uint16Array(units);
   }
@@ -145,7 +148,11 @@ export class Selection {
 
   /** The digests of these blocks can be had, so they may be asked of anybody. */
   checkable(run: BlockRun): void {
-    this.#checkable.setRun(run);
+    for (let block = run.first; block < run.first + run.count; block++) {
+      if (!this.#checkable.set(block)) continue;
+      const unit = Math.floor(block / UNIT_BLOCKS);
+      this.#checkableCounts[unit] = (this.#checkableCounts[unit] ?? 0) + 1;
+    }
     this.#nobodyIsBarren();
   }
 
@@ -163,6 +170,7 @@ export class Selection {
   /** No digest is known any more. */
   nothingCheckable(): void {
     this.#checkable.clearAll();
+    this.#checkableCounts.fill(0);
     this.#listable.clearAll();
   }
 
@@ -332,6 +340,7 @@ export class Selection {
     const ranks: number[] = [];
     const patient = now - parent.busyAt < PATIENCE;
     for (let unit = start; unit < end; unit++) {
+      if (units.length === room && nothingBetterFrom(unit, ranks[room - 1] as number, parent.holdings)) break;
       if (this.#left[unit] === 0 || !this.#canGive(parent, unit)) continue;
       const rank = this.#rank(parent, unit, patient);
       if (units.length === room && rank >= (ranks[room - 1] as number)) continue;
@@ -354,10 +363,15 @@ export class Selection {
 
   /** Whether the parent has every missing block of a unit and their digests can be had. */
   #canGive(parent: Parent, unit: number): boolean {
-    const blocks = unitBlocks(this.#geometry, unit);
-    const held = parent.holdings.hasUnit(unit);
-    if (held && (!this.#needDigests || this.#checkable.hasAll(blocks))) return true;
-    for (let block = blocks.first; block < blocks.first + blocks.count; block++) {
+    const first = unit * UNIT_BLOCKS;
+    const end = Math.min(first + UNIT_BLOCKS, this.#geometry.blockCount);
+    if (parent.holdings.hasUnit(unit)) {
+      if (!this.#needDigests || this.#checkableCounts[unit] === end - first) return true;
+      // Most units lie in one piece, whose list comes with them.
+      const piece = this.#geometry.pieceOfBlock(first);
+      if (this.#hasList(parent, piece) && piece === this.#geometry.pieceOfBlock(end - 1)) return true;
+    }
+    for (let block = first; block < end; block++) {
       if (this.#taken.has(block)) continue;
       if (!parent.holdings.blocks.has(block) || !this.#canCheck(parent, block)) return false;
     }
@@ -367,8 +381,11 @@ export class Selection {
   /** Whether a block's digest is known, or comes with the block as this parent has the whole piece. */
   #canCheck(parent: Parent, block: number): boolean {
     if (!this.#needDigests || this.#checkable.has(block)) return true;
-    const piece = this.#geometry.pieceOfBlock(block);
-    return this.#listable.has(piece) && parent.holdings.blocks.hasAll(this.#geometry.pieceBlocks(piece));
+    return this.#hasList(parent, this.#geometry.pieceOfBlock(block));
+  }
+
+  #hasList(parent: Parent, piece: number): boolean {
+    return this.#listable.has(piece) && parent.holdings.hasPiece(piece);
   }
 
   /** Lower is better; infinite while it is another peer's. */
@@ -475,6 +492,14 @@ const TIES = 4096;
 const RARITY_RANK = 2 ** 33;
 const ELSEWHERE_RANK = 2 ** 37;
 const DEFERRED_RANK = 2 ** 38;
+
+/** Whether no unit from `unit` on can rank before `worst`, so that the search may end. */
+function nothingBetterFrom(unit: number, worst: number, holdings: Holdings): boolean {
+  if (worst < RARITY_RANK) return true;
+  // Who has everything is a holder of every unit: none is rarer than one held once, in the neighbourhood to come.
+  if (unit % NEIGHBOURHOOD_UNITS !== 0 || holdings.assigned > 0 || !holdings.complete) return false;
+  return worst < RARITY_RANK + (NEIGHBOURHOODS + (Math.floor(unit / NEIGHBOURHOOD_UNITS) % NEIGHBOURHOODS)) * TIES;
+}
 
 function hashText(text: string): number {
   let hash = 0x811c9dc5;

@@ -108,3 +108,13 @@ test('without a seed, a second fetch of content without digest confirms the firs
   for (const node of [one, two, three]) expect((await node.read({ url })).sha256).toBe(content.sha256);
   expect(origin.count('/file').bytes).toBeLessThanOrEqual(content.length * 2.02);
 });
+
+test('an origin that told a wrong length at first: the next request begins anew', async () => {
+  await using origin = await Origin.start({ host: '127.0.0.1' });
+  const content = new Content(6 * MEBI, 'length');
+  const url = origin.serve('/file', content, { lengthError: 1000, times: 1 });
+  await using node = await Node.start({ name: 'length' });
+  await expect(node.read({ url })).rejects.toThrow();
+  await until(() => node.store.usage.tasks === 0, { what: 'the task is forgotten' });
+  expect((await node.read({ url })).sha256).toBe(content.sha256);
+});
