@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:http2';
+import { connect, type IncomingHttpHeaders } from 'node:http2';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { PantalaError } from '@pantala/base';
@@ -183,10 +183,11 @@ async function unary(socket: string, method: string, message: Buffer): Promise<B
   const parts: Buffer[] = [];
   let status = '';
   let detail = '';
-  const note = (headers: Readonly<Record<string, unknown>>): void => {
-    if (headers['grpc-status'] === undefined) return;
-    status = String(headers['grpc-status']);
-    detail = decodeURIComponent(String(headers['grpc-message'] ?? ''));
+  const note = (headers: IncomingHttpHeaders): void => {
+    const { 'grpc-status': answered, 'grpc-message': message } = headers;
+    if (typeof answered !== 'string') return;
+    status = answered;
+    detail = typeof message === 'string' ? decodeURIComponent(message) : '';
   };
   stream.on('response', note).on('trailers', note).on('error', reject);
   stream.on('data', (part: Buffer) => parts.push(part));

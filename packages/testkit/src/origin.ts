@@ -69,6 +69,8 @@ interface Request {
 }
 
 const HEAD_LIMIT = 64 * 1024;
+/** Milliseconds: longer than anybody waits. */
+const SILENCE = 3_600_000;
 
 /**
  * An HTTP server on bare sockets: it can lie about everything, and counts what it gave for each path.
@@ -175,7 +177,10 @@ export class Origin implements AsyncDisposable {
       else await this.#sendContent(request, socket, served, { ...odd, redirectFor: undefined as never });
       return;
     }
-    if (odd.silent) return void (await sleep(3_600_000, undefined, { ref: false }));
+    if (odd.silent) {
+      await sleep(SILENCE, undefined, { ref: false });
+      return;
+    }
     if (odd.status !== undefined) {
       const retry = odd.status === 429 || odd.status === 503;
       return sendText(socket, odd.status, `status ${odd.status}`, retry ? { 'retry-after': '1' } : {});
@@ -241,7 +246,10 @@ export class Origin implements AsyncDisposable {
         if (odd.chunked) socket.write('\r\n');
         sent += bytes.length;
         count.bytes += bytes.length;
-        if (sent >= (odd.truncateAfter ?? Infinity)) return void socket.destroySoon();
+        if (sent >= (odd.truncateAfter ?? Infinity)) {
+          socket.destroySoon();
+          return;
+        }
         if (!flowing) await drained(socket);
         if (odd.bytesPerSecond !== undefined) await sleep((1000 * bytes.length) / odd.bytesPerSecond);
         if (socket.destroyed) return;
