@@ -28,12 +28,6 @@ export interface RangeResult {
   readonly failures: number;
 }
 
-if (process.argv[1] === import.meta.filename) {
-  const task = JSON.parse(process.argv[2] ?? '{}') as RangeTask;
-  process.stdout.write(`${JSON.stringify(await measure(task))}\n`);
-  process.exit();
-}
-
 async function measure(task: RangeTask): Promise<RangeResult> {
   const latencies: number[] = [];
   let failures = 0;
@@ -108,4 +102,11 @@ function generator(seed: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+// Last: a class is not there before its line was run.
+if (process.argv[1] === import.meta.filename) {
+  const task = JSON.parse(process.argv[2] ?? '{}') as RangeTask;
+  process.stdout.write(`${JSON.stringify(await measure(task))}\n`);
+  process.exit();
 }
