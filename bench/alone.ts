@@ -22,7 +22,8 @@ const SHORT_EXTRA = 0.005;
 
 const rows: Row[] = [];
 await using network = await Network.create();
-const far = await network.addNode(link);
+// Wider than a node's link: a seed that fetches as well must not be what is measured.
+const far = await network.addNode({ megabits: 4 * link.megabits });
 const control = await network.addNode();
 const near = await network.addNode(link);
 await using origin = await Nginx.start(far, { counted: true });
