@@ -1,4 +1,12 @@
-import { commonV2, durationFromMs, MessageQueue, type Received, type Sent, type schedulerV2 } from '@pantala/api';
+import {
+  commonV2,
+  durationFromMs,
+  MessageQueue,
+  type Received,
+  type Sent,
+  type schedulerV2,
+  timestampFromMs,
+} from '@pantala/api';
 import { PantalaError } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { DownloadRequest } from '../contract.ts';
@@ -100,6 +108,7 @@ export class SchedulerSession implements AsyncDisposable {
         length: BigInt(range.end - range.start),
         trafficType: parentId === undefined ? commonV2.TrafficType.BACK_TO_SOURCE : commonV2.TrafficType.REMOTE_PEER,
         cost: durationFromMs(Math.max(1, Math.round(cost))),
+        createdAt: timestampFromMs(Date.now()),
       },
     };
     if (parentId === undefined) this.#send({ case: 'downloadPieceBackToSourceFinishedRequest', value: message });
