@@ -66,7 +66,8 @@ describe.each(LIARS)('an origin that $name', ({ oddities }) => {
         expect(answer.sha256).toBe(content.sha256);
       }
       const ranged = await stage.fetch(peer, url, { headers: { range: 'bytes=4000000-4099999' } });
-      if (ranged.status === 206 && ranged.whole) expect(ranged.sha256).toBe(content.sha256Of(4_000_000, 4_100_000));
+      if (ranged.status === 206 && ranged.whole && ranged.headers['content-encoding'] === undefined)
+        expect(ranged.sha256).toBe(content.sha256Of(4_000_000, 4_100_000));
     }
   });
 });
