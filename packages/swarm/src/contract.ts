@@ -6,7 +6,6 @@ export interface DownloadRequest {
   readonly url: string;
   /** Names in lower case; `x-dragonfly-*` and hop-by-hop headers are gone already. */
   readonly requestHeaders: Readonly<Record<string, string>>;
-  readonly digest?: string;
   readonly tag?: string;
   readonly application?: string;
   readonly filteredQueryParams?: readonly string[];

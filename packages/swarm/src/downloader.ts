@@ -257,7 +257,9 @@ class Downloads implements Swarm {
     responseHeaders: Readonly<Record<string, string>>,
   ): TaskDescription {
     const blob = blobDigestOfUrl(request.url);
-    const digest = request.digest ?? (blob === undefined ? undefined : `sha256:${blob}`);
+    // Only what the task's id vouches for: a caller's own digest is checked on what that caller gets, or one who names
+    // a wrong digest would void what everybody else was given.
+    const digest = blob === undefined ? undefined : `sha256:${blob}`;
     return {
       id,
       url: request.url,

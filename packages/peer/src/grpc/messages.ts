@@ -22,7 +22,7 @@ export function downloadRequest(
   download: Download,
   given: Pick<DownloadRequest, 'reader' | 'traceId'>,
 ): DownloadRequest {
-  const { url, digest, tag, application, pieceLength, contentForCalculatingTaskId } = download;
+  const { url, tag, application, pieceLength, contentForCalculatingTaskId } = download;
   if (download.type !== commonV2.TaskType.STANDARD) {
     throw new PantalaError('unimplemented', 'only standard tasks are downloaded here');
   }
@@ -33,8 +33,6 @@ export function downloadRequest(
   return {
     url,
     requestHeaders: lowerCased(download.requestHeader),
-    // Other algorithms identify nothing: they are compared when the content is there.
-    ...(digest !== undefined && /^sha(256|512):/.test(digest) ? { digest: digest.toLowerCase() } : {}),
     ...(tag ? { tag } : {}),
     ...(application ? { application } : {}),
     // The field cannot tell "no filter" from "not said"; upstream's clients always send their list.

@@ -25,13 +25,12 @@ export function peerService(context: ServiceContext): ServedService {
     async openTask(request, { signal }) {
       // Anybody else would fetch from wherever a stranger says.
       if (!identity.seed) throw new PantalaError('failed-precondition', 'this peer is no seed');
-      const { url, digest, tag, application, filteredQueryParams, pieceLength, contentForTaskId } = request;
+      const { url, tag, application, filteredQueryParams, pieceLength, contentForTaskId } = request;
       const swarm = await context.swarm;
       await using open = await swarm.open(
         {
           url,
           requestHeaders: request.requestHeader,
-          ...(digest === '' ? {} : { digest }),
           ...(tag === '' ? {} : { tag }),
           ...(application === '' ? {} : { application }),
           ...(filteredQueryParams.length === 0 ? {} : { filteredQueryParams }),

@@ -82,7 +82,6 @@ export class PantalaParent implements Parent {
           taskId: task.description.id,
           url: request.url,
           requestHeader: { ...request.requestHeaders },
-          digest: task.description.digest ?? '',
           tag: request.tag ?? '',
           application: request.application ?? '',
           filteredQueryParams: [...(request.filteredQueryParams ?? [])],

@@ -76,7 +76,7 @@ export class SchedulerSession implements AsyncDisposable {
         download: {
           url: request.url,
           type: commonV2.TaskType.STANDARD,
-          digest: request.digest ?? this.#task.description.digest,
+          digest: this.#task.description.digest,
           tag: request.tag,
           application: request.application,
           priority: priorityOf(request.priority),
