@@ -129,26 +129,27 @@ export const olderSchema = section(
     logDir: text(),
     dataDir: text('/var/lib/dragonfly'),
     keepStorage: always(true, 'what is held is kept over restarts'),
-    scheduler: section({
-      manager: section({
-        enable: flag(false),
+    scheduler: section(
+      {
+        manager: section({
+          enable: flag(false),
+          netAddrs: list(netAddress),
+          refreshInterval: duration(10 * MINUTE),
+          seedPeer: section(
+            { enable: flag(false), type: text('super'), clusterID: count(1) },
+            { unused: { keepAlive: 'schedulers know seeds by their own announcements' } },
+          ),
+        }),
         netAddrs: list(netAddress),
-        refreshInterval: duration(10 * MINUTE),
-        seedPeer: section(
-          { enable: flag(false), type: text('super'), clusterID: count(1) },
-          { unused: { keepAlive: 'schedulers know seeds by their own announcements' } },
-        ),
-      }),
-      netAddrs: list(netAddress),
-      scheduleTimeout: duration(5 * MINUTE),
-      disableAutoBackSource: flag(false),
-    }),
+        disableAutoBackSource: flag(false),
+      },
+      { unused: { scheduleTimeout: 'the origin serves when no scheduler or parent does, within a second' } },
+    ),
     host: section({ idc: text(), location: text(), hostname: text(), advertiseIP: text() }),
     download: section(
       {
         totalRateLimit: size(1024 * MIB),
         perPeerRateLimit: size(512 * MIB),
-        pieceDownloadTimeout: duration(30_000),
         prefetch: flag(false),
         downloadGRPC: section(
           { unixListen: section({ socket: text('/var/run/dfdaemon.sock') }) },
@@ -161,6 +162,7 @@ export const olderSchema = section(
       },
       {
         unused: {
+          pieceDownloadTimeout: 'a silent parent is left out by what it usually takes, not after a fixed time',
           calculateDigest: 'digests are always checked',
           trafficShaperType: 'a connection gets what the total allows, fairly shared',
           grpcDialTimeout: NO_TUNING,
@@ -255,14 +257,11 @@ export function compileOlder(file: OlderFile, proxy: OlderProxyFile, readText: (
       ratePerPeer: download.perPeerRateLimit,
       originRate: NO_RATE_LIMIT,
       prefetchRate: NO_RATE_LIMIT,
-      pieceTimeout: download.pieceDownloadTimeout,
-      concurrentPieces: 8,
     },
     manager: managers[0],
     schedulers: addressesOf(scheduler.netAddrs),
     refreshInterval: scheduler.manager.refreshInterval,
     announceInterval: file.announcer.schedulerInterval,
-    scheduleTimeout: scheduler.scheduleTimeout,
     store: {
       directory: file.dataDir,
       taskTtl: storage.taskExpireTime,

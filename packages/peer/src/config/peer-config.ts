@@ -56,8 +56,6 @@ export interface PeerConfig {
     readonly ratePerPeer: number | undefined;
     readonly originRate: number;
     readonly prefetchRate: number;
-    readonly pieceTimeout: number;
-    readonly concurrentPieces: number;
   };
   readonly manager: Address | undefined;
   /** Named in the file itself; `dynconfig.yaml` and the manager name others. */
@@ -65,7 +63,6 @@ export interface PeerConfig {
   /** Between two readings of `dynconfig.yaml`, or two questions to the manager. */
   readonly refreshInterval: number;
   readonly announceInterval: number;
-  readonly scheduleTimeout: number;
   readonly store: {
     readonly directory: string;
     readonly taskTtl: number;

@@ -42,13 +42,13 @@ export const todaySchema = section(
         server: section({ socketPath: text('/var/run/dragonfly/dfdaemon.sock') }, { unused: throttle }),
         bandwidthLimit: size(NO_RATE_LIMIT),
         backToSourceBandwidthLimit: size(NO_RATE_LIMIT),
-        pieceTimeout: duration(6 * MINUTE),
-        concurrentPieceCount: count(8),
       },
       {
         unused: {
           protocol: 'pieces travel over TCP',
           collectedPieceTimeout: 'peers tell what they hold as it arrives',
+          pieceTimeout: 'a silent parent is left out by what it usually takes, not after a fixed time',
+          concurrentPieceCount: "how much is asked for at once follows each parent's speed",
         },
       },
     ),
@@ -62,10 +62,11 @@ export const todaySchema = section(
     ),
     manager: section({ addr: address() }, { unused: tls }),
     scheduler: section(
-      { announceInterval: duration(5 * MINUTE), scheduleTimeout: duration(3 * HOUR) },
+      { announceInterval: duration(5 * MINUTE) },
       {
         unused: {
           ...tls,
+          scheduleTimeout: 'the origin serves when no scheduler or parent does, within a second',
           maxScheduleCount: 'the scheduler wakes a waiting peer when a parent is there',
           enableBackToSource: 'upstream no longer reads it either; see proxy.disableBackToSource',
         },
@@ -212,14 +213,11 @@ export function compileToday(file: TodayFile, readText: (path: string) => string
       ratePerPeer: undefined,
       originRate: download.backToSourceBandwidthLimit,
       prefetchRate: proxy.prefetchBandwidthLimit,
-      pieceTimeout: download.pieceTimeout,
-      concurrentPieces: download.concurrentPieceCount,
     },
     manager: file.manager.addr,
     schedulers: [],
     refreshInterval: file.dynconfig.refreshInterval,
     announceInterval: file.scheduler.announceInterval,
-    scheduleTimeout: file.scheduler.scheduleTimeout,
     store: {
       directory: storage.dir,
       taskTtl: policy.taskTTL,
