@@ -11,8 +11,9 @@ import { type Candidate, SchedulerSession } from './schedulers/session.ts';
 const SCHEDULER_GRACE = 3000;
 /** Milliseconds for which a scheduler that refused the download is left alone. */
 const REFUSAL_TIME = 10_000;
-/** Milliseconds for which digests are gathered before they are reported together. */
-const REPORT_DELAY = 10;
+/** Milliseconds for which digests are gathered before they are reported together, at first and at most. */
+const FIRST_REPORT_DELAY = 10;
+const LONGEST_REPORT_DELAY = 50;
 
 /** Whether the origin may be asked: not yet known, granted by the scheduler, or free as nobody can be asked. */
 export type BackToSource = 'waiting' | 'granted' | 'free';
@@ -50,6 +51,7 @@ export class Membership implements AsyncDisposable {
   /** Milliseconds (monotonic) until which a scheduler that refused is left alone. */
   #refusedUntil = 0;
   #reportTimer: NodeJS.Timeout | undefined;
+  #reportDelay = FIRST_REPORT_DELAY;
   #closed = false;
 
   constructor(deps: MembershipDependencies) {
@@ -129,7 +131,9 @@ export class Membership implements AsyncDisposable {
   }
 
   #reportSoon(): void {
-    if (!this.#closed) this.#reportTimer ??= setTimeout(() => this.#report(), REPORT_DELAY);
+    if (this.#closed || this.#reportTimer !== undefined) return;
+    this.#reportTimer = setTimeout(() => this.#report(), this.#reportDelay);
+    this.#reportDelay = Math.min(LONGEST_REPORT_DELAY, this.#reportDelay + 1);
   }
 
   /** Everything is held and right. */

@@ -1,9 +1,11 @@
 import { Backoff, type BlockRun, type Geometry, lengthOf, PantalaError, sleep } from '@pantala/base';
 import type { Origin, OriginRequest } from '@pantala/transfer';
-import { withinPieces } from './selection/units.ts';
+import { UNIT_BLOCKS, withinPieces } from './selection/units.ts';
 
 /** Bytes gathered before they are hashed and stored together, twice for each request: one fills, one is stored. */
 export const GATHER_LENGTH = 1024 * 1024;
+/** Milliseconds that blocks wait for the rest of their unit where nobody waits for them: slow origins give parts. */
+const GATHER_TIME = 30;
 /** Answers in a row that brought nothing, after which the origin has failed. */
 export const MAX_IDLE_ATTEMPTS = 4;
 
@@ -17,6 +19,8 @@ export interface OriginFetchTarget {
   store(run: BlockRun, data: Buffer): Promise<void>;
   /** Called before each block run is gathered: false ends the fetch early, without an error. */
   goOn(next: number): boolean;
+  /** Nobody waits for these very blocks: they are stored in whole units, each of which is one write and one news. */
+  readonly gather: boolean;
 }
 
 /**
@@ -64,19 +68,21 @@ async function fetchOnce(
   let storing: Promise<void> | undefined;
   let failure: PantalaError | undefined;
 
-  const storeWhole = (): void => {
+  const storeWhole = (now = !target.gather): void => {
     const offset = geometry.blockRange(gathered).start + filled;
-    const stop = offset >= range.end ? run.first + run.count : geometry.blockAt(offset);
-    if (stop === gathered) return;
-    const whole = { first: gathered, count: stop - gathered };
-    const bytes = lengthOf(geometry.runRange(whole));
+    const whole = offset >= range.end ? run.first + run.count : geometry.blockAt(offset);
+    const stop = now || offset >= range.end ? whole : whole - (whole % UNIT_BLOCKS);
+    if (stop <= gathered) return;
+    impatient?.refresh();
+    const stored = { first: gathered, count: stop - gathered };
+    const bytes = lengthOf(geometry.runRange(stored));
     const full = filling;
     filling = spare ?? Buffer.allocUnsafeSlow(capacity);
     spare = undefined;
     full.copy(filling, 0, bytes, filled);
     filled -= bytes;
     gathered = stop;
-    storing = storeRun(target, whole, full).then(
+    storing = storeRun(target, stored, full).then(
       () => {
         progress.next = stop;
         spare = full;
@@ -95,6 +101,12 @@ async function fetchOnce(
     if (failure !== undefined) throw failure;
   };
 
+  const impatient = target.gather
+    ? setInterval(() => {
+        if (storing === undefined && failure === undefined) storeWhole(true);
+      }, GATHER_TIME)
+    : undefined;
+  using _stopped = { [Symbol.dispose]: () => clearInterval(impatient) };
   await using body = await target.origin.fetch({ ...credentials, range, signal });
   if (body.contentLength !== undefined && body.contentLength !== geometry.contentLength) {
     throw new PantalaError(
@@ -122,7 +134,8 @@ async function fetchOnce(
       if (gathered < run.first + run.count && !target.goOn(gathered)) break;
     }
   } finally {
-    if (storing === undefined && failure === undefined) storeWhole();
+    while (storing !== undefined) await storing;
+    if (failure === undefined) storeWhole(true);
     await settle();
   }
 }

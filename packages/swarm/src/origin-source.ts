@@ -13,7 +13,7 @@ const CLAIMED_AHEAD = 512;
  */
 const SKIPPED_BLOCKS = 64;
 
-export interface OriginSourceOptions extends Omit<OriginFetchTarget, 'goOn'> {
+export interface OriginSourceOptions extends Omit<OriginFetchTarget, 'goOn' | 'gather'> {
   /** Whether the origin answers ranges; if not, one stream from the beginning serves everybody. */
   readonly ranges: boolean;
   readonly selection: Selection;
@@ -86,7 +86,7 @@ export class OriginSource {
   async #fetchOne(run: BlockRun): Promise<void> {
     const { signal } = this.#options;
     using _permit = await this.#permits.acquire(signal);
-    await fetchFromOrigin({ ...this.#options, goOn: () => true }, run, signal);
+    await fetchFromOrigin({ ...this.#options, goOn: () => true, gather: false }, run, signal);
   }
 
   async #streamGaps(stop: AbortSignal): Promise<void> {
@@ -99,7 +99,7 @@ export class OriginSource {
       const claim = new Claim(selection, gap.first, end, ranges ? SKIPPED_BLOCKS : Number.POSITIVE_INFINITY);
       try {
         const run = { first: gap.first, count: claim.endOfStream() - gap.first };
-        await fetchFromOrigin({ ...this.#options, goOn: (next) => claim.extend(next) }, run, signal);
+        await fetchFromOrigin({ ...this.#options, goOn: (next) => claim.extend(next), gather: true }, run, signal);
       } finally {
         claim.release();
       }

@@ -38,6 +38,13 @@ interface Member {
   requests: number;
 }
 
+/** What is asked of a parent, and how: see `ParentFetch`. */
+interface Ask {
+  readonly run: BlockRun;
+  readonly fetchMissing?: boolean;
+  readonly gather?: boolean;
+}
+
 /** When a block was last heard of, and how soon its parent usually answers. Milliseconds. */
 export interface Sign {
   readonly at: number;
@@ -88,7 +95,7 @@ export class ParentSet implements AsyncDisposable {
       selection.ended(request.id);
       return;
     }
-    this.#run(this.#fetch(member, member.parent, request.run, false, () => selection.ended(request.id)));
+    this.#run(this.#fetch(member, member.parent, { run: request.run, gather: !request.urgent }, () => selection.ended(request.id)));
   }
 
   /** Has a seed fetch blocks from the origin that nobody holds. False when no seed can. */
@@ -105,7 +112,7 @@ export class ParentSet implements AsyncDisposable {
         this.#missing--;
         selection.release(part);
       };
-      this.#run(this.#fetch(member, parent, part, true, ended));
+      this.#run(this.#fetch(member, parent, { run: part, fetchMissing: true }, ended));
     }
     return true;
   }
@@ -122,7 +129,7 @@ export class ParentSet implements AsyncDisposable {
     const ended = (): void => {
       this.#lists.delete(piece);
     };
-    this.#run(this.#fetch(member, member.parent, { first: run.first, count: 1 }, false, ended));
+    this.#run(this.#fetch(member, member.parent, { run: { first: run.first, count: 1 } }, ended));
   }
 
   /** Whether a seed is fetching on our behalf at this moment. */
@@ -202,9 +209,10 @@ export class ParentSet implements AsyncDisposable {
     if (news.held.length + news.assigned.length + news.deferred.length > 0) this.#deps.changed();
   }
 
-  async #fetch(member: Member, parent: Parent, run: BlockRun, fetchMissing: boolean, ended: () => void): Promise<void> {
+  async #fetch(member: Member, parent: Parent, ask: Ask, ended: () => void): Promise<void> {
     const { intake, selection, task } = this.#deps;
     const { candidate, pace } = member;
+    const { run, fetchMissing = false, gather = false } = ask;
     const id = candidate.peerId;
     const askedAt = monotonicNow();
     let answered = false;
@@ -217,6 +225,7 @@ export class ParentSet implements AsyncDisposable {
       await parent.fetch({
         run,
         fetchMissing,
+        gather,
         wantDigests: intake.verification.needsList(run),
         signal: member.stop.signal,
         onDigests: (digests) => {

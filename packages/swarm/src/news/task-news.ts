@@ -3,8 +3,13 @@ import type { StoredTask } from '@pantala/store';
 import type { TaskNewsEvent, TaskWatcher } from '../contract.ts';
 import { Dealer } from './dealer.ts';
 
-/** Milliseconds between two messages to one watcher at least; the first one after a quiet time goes at once. */
-const FLUSH_INTERVAL = 40;
+/**
+ * Milliseconds between two messages to one watcher: the first one after a quiet time goes at once, and the more have
+ * gone since then the longer the next is gathered. A crowd of eight tells each other things in 56 directions.
+ */
+const FIRST_PAUSE = 20;
+const LONGEST_PAUSE = 100;
+const PAUSE_GROWTH = 4;
 /** Milliseconds between signs of life while this node itself asks the origin. */
 const SIGN_INTERVAL = 400;
 /** Runs in one message. */
@@ -62,15 +67,18 @@ export class TaskNewsBoard {
     try {
       let lastSent = Number.NEGATIVE_INFINITY;
       let first = true;
+      let pause = FIRST_PAUSE;
       while (!watcher.signal.aborted) {
         if (watch.gone) throw new PantalaError('not-found', 'the content is gone');
         if (first || watch.fresh.length > 0 || watch.redeal) {
           first = false;
           lastSent = performance.now();
           yield this.#message(name, watch, dealt);
-          await quiet(FLUSH_INTERVAL, watcher.signal);
+          await quiet(pause, watcher.signal);
+          pause = Math.min(LONGEST_PAUSE, pause + PAUSE_GROWTH);
           continue;
         }
+        pause = FIRST_PAUSE;
         watch.wake = new Deferred();
         const woken = await Promise.race([
           watch.wake.promise.then(() => true),

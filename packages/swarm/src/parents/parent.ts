@@ -21,6 +21,8 @@ export interface ParentFetch {
   readonly wantDigests: boolean;
   /** Have a seed fetch from the origin what it lacks. */
   readonly fetchMissing: boolean;
+  /** Nobody waits for these very blocks: they may come in large parts, a little later. */
+  readonly gather: boolean;
   readonly onDigests: (digests: Buffer) => void;
   readonly onBlocks: BlockReceiver;
   readonly signal: AbortSignal;

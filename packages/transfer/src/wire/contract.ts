@@ -23,6 +23,8 @@ export interface RangeRequest {
   readonly wantDigests: boolean;
   /** A seed fetches from the origin what it lacks, instead of answering `not-found`. */
   readonly fetchMissing: boolean;
+  /** Nobody waits for these very blocks: they are handed over in large parts, a little later (GATHER_TIME). */
+  readonly gather: boolean;
   readonly onDigests?: (digests: Buffer) => void;
   readonly onBlocks: BlockReceiver;
   readonly signal: AbortSignal;

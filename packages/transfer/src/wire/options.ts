@@ -60,6 +60,8 @@ export interface ParentPoolOptions {
   readonly fetchSilenceTimeout?: number;
   /** Connections without a request are closed after this. */
   readonly idleTimeout?: number;
+  /** Bytes a second from one parent. Default: no limit of its own. */
+  readonly connectionRate?: number;
 }
 
 export const CONNECT_TIMEOUT = 2_000;
@@ -76,5 +78,6 @@ export function compilePoolOptions(options: ParentPoolOptions): Required<ParentP
     silenceTimeout: options.silenceTimeout ?? SILENCE_TIMEOUT,
     fetchSilenceTimeout: options.fetchSilenceTimeout ?? FETCH_SILENCE_TIMEOUT,
     idleTimeout: options.idleTimeout ?? PARENT_IDLE_TIMEOUT,
+    connectionRate: options.connectionRate ?? Number.POSITIVE_INFINITY,
   };
 }

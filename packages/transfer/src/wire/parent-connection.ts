@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { type Logger, monotonicNow, PantalaError, type RateLimiter, throwIfAborted } from '@pantala/base';
-import type { Arena, ArenaPool } from './arena.ts';
+import { ARENA_LENGTH, type Arena, type ArenaPool } from './arena.ts';
 import type { ParentAddress, ParentConnection, RangeRequest } from './contract.ts';
 import type { Message } from './messages.ts';
 import type { ParentPoolOptions } from './options.ts';
@@ -17,6 +17,15 @@ export interface ParentConnectionDeps {
 
 /** How often the deadlines of open requests are looked at, in milliseconds. */
 const WATCH_INTERVAL = 500;
+
+/**
+ * Milliseconds that blocks wait for the rest of their frame where nobody waits for them: a frame of 256 KiB from each
+ * of eight parents on a link of 200 Mbit/s takes 85. Each part costs a write, a journal record and news to everybody.
+ */
+const GATHER_TIME = 150;
+
+/** Bytes that are handed over at once at most when they are gathered: half of an arena, so that the rest has room. */
+const GATHER_LENGTH = ARENA_LENGTH / 2;
 
 /** How much longer a request may wait than the connection may be silent: a slow parent serves requests in turn. */
 const MAX_TURN_WAIT = 6;
@@ -58,6 +67,8 @@ class Connection implements ParentConnection {
   /** Where bytes arrive and wait to be whole; none while nothing is asked for. */
   #arena: Arena | undefined;
   #filled = 0;
+  /** Where in the arena begins what was not handed over yet. */
+  #unused = 0;
   #frame: OpenFrame | undefined;
   /** Arenas that receivers still use; with two of them reading pauses. */
   #pinned = 0;
@@ -182,7 +193,7 @@ class Connection implements ParentConnection {
 
   /** Everything whole in the arena; returns where the rest begins. */
   #consume(arena: Arena): number {
-    let at = 0;
+    let at = this.#unused;
     for (;;) {
       const frame = this.#frame;
       if (frame === undefined) {
@@ -193,14 +204,39 @@ class Connection implements ParentConnection {
         continue;
       }
       const { run, bytes } = wholeBlocks(frame, this.#filled - at);
-      if (run.count === 0) return at;
+      if (run.count === 0 || this.#waitsForMore(frame, run.count, bytes)) return at;
       this.#deliver(arena, frame.download, run, arena.bytes.subarray(at, at + bytes));
       at += bytes;
       frame.first += run.count;
       frame.count -= run.count;
       frame.bytes -= bytes;
+      frame.gathered = 0;
       if (frame.bytes === 0) this.#frame = undefined;
     }
+  }
+
+  /** Blocks of a frame that does not go on. The rest stays in its place: the kernel has been told where to go on. */
+  #handOverGathered(): void {
+    const arena = this.#arena;
+    if (arena === undefined || this.#frame === undefined || this.#frame.gathered === 0) return;
+    arena.pins++;
+    try {
+      this.#unused = this.#consume(arena);
+    } catch (error) {
+      this.#fail(PantalaError.from(error));
+    }
+    arena.pins--;
+  }
+
+  #waitsForMore(frame: OpenFrame, count: number, bytes: number): boolean {
+    if (!frame.download.request.gather || count === frame.count || bytes >= GATHER_LENGTH) return false;
+    if (count === frame.gathered) return monotonicNow() - frame.gatheredSince < GATHER_TIME;
+    const now = monotonicNow();
+    if (frame.gathered === 0) frame.gatheredSince = now;
+    frame.gathered = count;
+    frame.download.progressAt = now;
+    this.#progressAt = now;
+    return now - frame.gatheredSince < GATHER_TIME;
   }
 
   #handle(message: Message): void {
@@ -239,9 +275,10 @@ class Connection implements ParentConnection {
 
   /** Moves what is not whole yet to where the next bytes go on. */
   #keepTail(arena: Arena, used: number): void {
+    this.#unused = 0;
     const rest = this.#filled - used;
     if (arena.pins === 0) {
-      if (rest > 0) arena.bytes.copyWithin(0, used, this.#filled);
+      if (rest > 0 && used > 0) arena.bytes.copyWithin(0, used, this.#filled);
       this.#filled = rest;
       if (rest === 0 && this.#frame === undefined && this.#downloads.size === 0) {
         this.#deps.arenas.give(arena);
@@ -284,17 +321,15 @@ class Connection implements ParentConnection {
   }
 
   #wake(): void {
-    clearTimeout(this.#idle);
     this.#watch ??= setInterval(() => this.#checkSilence(), WATCH_INTERVAL);
   }
 
   #rest(): void {
-    clearInterval(this.#watch);
-    this.#watch = undefined;
-    clearTimeout(this.#idle);
-    const closed = new PantalaError('cancelled', `the connection to ${this.#name} was idle`);
-    this.#idle = setTimeout(() => this.#fail(closed), this.#options.idleTimeout);
-    this.#idle.unref();
+    this.#idle ??= setTimeout(() => {
+      if (this.#downloads.size > 0) return;
+      this.#fail(new PantalaError('cancelled', `the connection to ${this.#name} was idle`));
+    }, this.#options.idleTimeout).unref();
+    this.#idle.refresh();
   }
 
   /**
@@ -302,6 +337,12 @@ class Connection implements ParentConnection {
    * While receivers hold reading back it is not the parent that is silent.
    */
   #checkSilence(): void {
+    if (this.#downloads.size === 0) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+      return;
+    }
+    this.#handOverGathered();
     const now = monotonicNow();
     if (this.#pinned > 0) this.#progressAt = now;
     for (const download of this.#downloads.values()) {

@@ -1,4 +1,4 @@
-import { type Logger, PantalaError, type RateLimiter, SingleFlight } from '@pantala/base';
+import { type Logger, PantalaError, type RateLimiter, SingleFlight, TokenBucket } from '@pantala/base';
 import { ArenaPool } from './arena.ts';
 import type { ParentAddress, ParentConnection } from './contract.ts';
 import { compilePoolOptions, type ParentPoolOptions } from './options.ts';
@@ -41,11 +41,11 @@ export class ParentPool implements AsyncDisposable {
     if (held?.usable === true) return held;
     return await this.#opening.run(key, signal, async (flightSignal) => {
       if (this.#closed) throw new PantalaError('cancelled', 'the pool of parents is closed');
-      const { logger, downloadLimiter: limiter } = this.#deps;
+      const { logger } = this.#deps;
       const opened = await connectParent(
         address,
         this.#options,
-        { arenas: this.#arenas, limiter, logger },
+        { arenas: this.#arenas, limiter: this.#connectionLimiter(), logger },
         flightSignal,
       );
       this.#prune();
@@ -71,6 +71,13 @@ export class ParentPool implements AsyncDisposable {
     const connections = Array.from(this.#connections.values());
     this.#connections.clear();
     await Promise.all(connections.map((connection) => connection[Symbol.asyncDispose]()));
+  }
+
+  #connectionLimiter(): RateLimiter | undefined {
+    const { connectionRate: rate } = this.#options;
+    const { downloadLimiter: parent } = this.#deps;
+    if (rate === Number.POSITIVE_INFINITY) return parent;
+    return new TokenBucket({ rate, ...(parent === undefined ? {} : { parent }) });
   }
 
   /** Lets go of connections that broke or were idle for long. */

@@ -17,6 +17,9 @@ export interface OpenFrame {
   first: number;
   count: number;
   bytes: number;
+  /** Whole blocks that have arrived and wait for more of the frame, and since when. */
+  gathered: number;
+  gatheredSince: number;
 }
 
 /** One request to a parent, while its answer arrives. */
@@ -87,7 +90,7 @@ export class RangeDownload {
       throw new PantalaError('data-loss', `${bytes} bytes for blocks that have ${expected}`);
     }
     this.#next += run.count;
-    return { download: this, first: run.first, count: run.count, bytes };
+    return { download: this, first: run.first, count: run.count, bytes, gathered: 0, gatheredSince: 0 };
   }
 
   /**

@@ -23,7 +23,8 @@ export class RangeUpload implements Disposable {
   readonly #task: StoredTask;
   readonly #run: BlockRun;
   readonly #lease: DataLease;
-  readonly #abort = new AbortController();
+  /** Ends the fetch from the origin that this request began. */
+  #abort: AbortController | undefined;
   #wantDigests: boolean;
   #next: number;
   #fetching = false;
@@ -45,6 +46,7 @@ export class RangeUpload implements Disposable {
     const fetchMissing = source.fetchMissing?.bind(source);
     if (!packet.fetchMissing || fetchMissing === undefined || this.#task.blocks.hasAll(this.#run)) return;
     this.#fetching = true;
+    this.#abort = new AbortController();
     this.#timer = setTimeout(() => {
       this.#fail(new PantalaError('deadline-exceeded', `no block came from the origin in ${fetchTimeout} ms`));
       onProgress();
@@ -87,7 +89,7 @@ export class RangeUpload implements Disposable {
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     this.#subscription?.[Symbol.dispose]();
-    this.#abort.abort(new PantalaError('cancelled', 'the request is over'));
+    this.#abort?.abort(new PantalaError('cancelled', 'the request is over'));
     this.#lease[Symbol.dispose]();
   }
 

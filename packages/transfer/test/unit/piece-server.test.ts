@@ -54,6 +54,7 @@ function requestOf(of: FileTask, run: BlockRun, more: Partial<RangeRequest> = {}
     run,
     wantDigests: false,
     fetchMissing: false,
+    gather: false,
     onBlocks: (_, data) => void got.push(Buffer.from(data)),
     signal: new AbortController().signal,
     ...more,
