@@ -157,6 +157,7 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
       metrics,
       hostFacts: () => meter.facts(),
       ...optional('downloadLimiter', downloadLimiter),
+      ...rate('downloadRatePerPeer', config.download.ratePerPeer),
     },
   );
   resources.use(swarm);

@@ -40,6 +40,8 @@ export interface DownloaderDependencies {
   readonly hostFacts?: () => HostFacts;
   /** Every byte from other peers is paid here. */
   readonly downloadLimiter?: RateLimiter;
+  /** Bytes a second from one peer. */
+  readonly downloadRatePerPeer?: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -81,8 +83,11 @@ class Downloads implements Swarm {
   #closed = false;
 
   constructor(options: SwarmOptions, deps: DownloaderDependencies) {
-    const { store, origin, logger, downloadLimiter, hostFacts } = deps;
-    this.#parents = new ParentPool({}, { logger, ...(downloadLimiter === undefined ? {} : { downloadLimiter }) });
+    const { store, origin, logger, downloadLimiter, downloadRatePerPeer: connectionRate, hostFacts } = deps;
+    this.#parents = new ParentPool(connectionRate === undefined ? {} : { connectionRate }, {
+      logger,
+      ...(downloadLimiter === undefined ? {} : { downloadLimiter }),
+    });
     this.#env = {
       options,
       store,

@@ -42,6 +42,7 @@ export const todaySchema = section(
         server: section({ socketPath: text('/var/run/dragonfly/dfdaemon.sock') }, { unused: throttle }),
         bandwidthLimit: size(NO_RATE_LIMIT),
         backToSourceBandwidthLimit: size(NO_RATE_LIMIT),
+        perPeerBandwidthLimit: size(NO_RATE_LIMIT),
       },
       {
         unused: {
@@ -57,6 +58,7 @@ export const todaySchema = section(
         server: section({ ip: text(EVERYWHERE), port: port(4000) }, { unused: { ...tls, ...throttle } }),
         disableShared: flag(false),
         bandwidthLimit: size(NO_RATE_LIMIT),
+        perPeerBandwidthLimit: size(NO_RATE_LIMIT),
       },
       { unused: { client: NOT_ENCRYPTED } },
     ),
@@ -205,12 +207,12 @@ export function compileToday(file: TodayFile, readText: (path: string) => string
       grpc: { host: listen(upload.server.ip), port: upload.server.port },
       pieces: { host: listen(storage.server.ip), port: storage.server.tcpPort },
       rate: upload.bandwidthLimit,
-      ratePerPeer: undefined,
+      ratePerPeer: upload.perPeerBandwidthLimit,
       disabled: upload.disableShared,
     },
     download: {
       rate: download.bandwidthLimit,
-      ratePerPeer: undefined,
+      ratePerPeer: download.perPeerBandwidthLimit,
       originRate: download.backToSourceBandwidthLimit,
       prefetchRate: proxy.prefetchBandwidthLimit,
     },

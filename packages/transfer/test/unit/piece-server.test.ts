@@ -284,9 +284,13 @@ describe('ranges between Pantala peers', () => {
     seedTask.close();
   });
 
-  it('keeps to the upload rate', async () => {
-    await using server = await serve({ uploadRate: 8 * MIB });
-    await using pool = newPool();
+  it.each([
+    ['upload rate', { uploadRate: 8 * MIB }, {}],
+    ['upload rate of each child', { connectionUploadRate: 8 * MIB }, {}],
+    ['download rate of each parent', {}, { connectionRate: 8 * MIB }],
+  ])('keeps to the %s', async (_name, serverOptions, poolOptions) => {
+    await using server = await serve(serverOptions);
+    await using pool = newPool(poolOptions);
     const connection = await pool.connection(server.address);
     const start = performance.now();
     await connection.fetch(requestOf(task, { first: 0, count: 256 }));
