@@ -1,5 +1,5 @@
 import { createHash, type Hash, hash } from 'node:crypto';
-import { blake3 } from '@napi-rs/blake-hash';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { crc32 as crc32Native } from '@node-rs/crc32';
 import { PantalaError } from './errors.ts';
 
@@ -45,6 +45,15 @@ export function contentHasher(algorithm: DigestAlgorithm): Hash {
 
 export function sha256Hex(data: string | Uint8Array): string {
   return hash('sha256', data, 'hex');
+}
+
+/** Used again and again, and asked for text: its buffers would be foreign memory, with a finalizer for every block. */
+const hasher = new Blake3Hasher();
+
+function blake3(data: Uint8Array): Buffer {
+  hasher.reset();
+  hasher.update(data);
+  return Buffer.from(hasher.digest('hex'), 'hex');
 }
 
 /** BLAKE3 of one block: 32 bytes. */

@@ -1,4 +1,4 @@
-import { read } from 'node:fs';
+import { read, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -8,9 +8,10 @@ import { whyMissing } from './libc.ts';
 
 /**
  * Bytes that are read and written through memory to learn when a full socket has room again: libuv calls back once
- * they are in the kernel's buffer, and by then there is room for more.
+ * they are in the kernel's buffer, and the kernel lets it write only when a third of that is free. So few of them
+ * that fast readers get nearly everything by sendfile.
  */
-const PROBE_LENGTH = 64 * 1024;
+const PROBE_LENGTH = 8 * 1024;
 
 /** Bytes of one read and write where there is no sendfile. */
 const CHUNK_LENGTH = 256 * 1024;
@@ -91,7 +92,11 @@ async function copyChunk(
   signal: AbortSignal | undefined,
 ): Promise<number> {
   const buffer = idleBuffers.pop() ?? Buffer.allocUnsafeSlow(CHUNK_LENGTH);
-  const { bytesRead } = await readFile(file, buffer, 0, length, offset);
+  // A probe is read at once, as sendfile would; more of it on a thread.
+  const bytesRead =
+    length <= PROBE_LENGTH
+      ? readSync(file, buffer, 0, length, offset)
+      : (await readFile(file, buffer, 0, length, offset)).bytesRead;
   if (bytesRead === 0) throw endOfFile(offset, offset + length);
   throwIfAborted(signal);
   // A buffer whose write did not end belongs to the socket still: only after the callback it is used again.
