@@ -60,10 +60,12 @@ export class Placement {
       // Whoever was told to fetch has been silent for too long, or is gone.
       for (const silent of peer.task.granted) silent.granted = false;
       peer.task.granted.clear();
+    }
+    if (!sourced || (peer.pantala && reachesNoSource(peer, cluster.now))) {
       if (peer.disableBackToSource || cluster.settings.backToSourceCount === 0) return false;
       // Others may have parts of it.
       if (peer.pantala) this.#joinMesh(peer);
-      return this.grant(peer, 'nobody has the task and no seed fetches it');
+      return this.grant(peer, 'nobody within reach has the task or fetches it');
     }
     return peer.pantala ? this.#joinMesh(peer) : this.#joinTree(peer);
   }
@@ -287,4 +289,20 @@ function furthestPeer(task: Task): Peer | undefined {
     if (furthest === undefined || peer.finishedPieces > furthest.finishedPieces) furthest = peer;
   }
   return furthest;
+}
+
+/** Whether a peer has said of all who have the task or fetch it that they are of no use to it. */
+function reachesNoSource(peer: Peer, now: number): boolean {
+  const { task } = peer;
+  let sources = 0;
+  for (const group of [task.seeds, task.fetchers, task.copies]) {
+    for (const { host } of group) {
+      if (host === peer.host) continue;
+      if (!peer.blocks(host.id, now)) return false;
+      sources++;
+    }
+  }
+  const { trigger } = task;
+  if (trigger !== undefined && trigger.running > 0 && !peer.blocks(trigger.seedHostId, now)) return false;
+  return sources > 0;
 }

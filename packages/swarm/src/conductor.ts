@@ -18,7 +18,7 @@ import { Hedge } from './hedge.ts';
 import { Intake } from './intake.ts';
 import { Membership } from './membership.ts';
 import { OriginSource } from './origin-source.ts';
-import { ParentSet } from './parent-set.ts';
+import { ParentSet, type Sign } from './parent-set.ts';
 import type { Candidate } from './schedulers/session.ts';
 import { Selection } from './selection/selection.ts';
 import { Traffic } from './traffic.ts';
@@ -30,7 +30,7 @@ const TICK = 100;
 /** Blocks that a static seed is asked to fetch ahead: 8 MiB. */
 const STATIC_AHEAD = 512;
 /** Milliseconds that a reader waits for the scheduler's first answer before it goes to the origin by itself. */
-const ANSWER_TIMEOUT = 500;
+const ANSWER_TIMEOUT = 400;
 /** Times that a content whose whole digest was wrong is fetched anew, from the origin alone. */
 const MAX_RESTARTS = 1;
 
@@ -106,6 +106,7 @@ export class Conductor implements AsyncDisposable {
       request: () => this.#request,
       bulk: () => this.#bulkBlocks() !== undefined,
       changed: () => this.#wakeUp(),
+      refused: (candidates) => this.#membership.refuse(candidates),
       lost: (candidate, error, bad) => this.#parentLost(candidate, error, bad),
       storeFailed: (error) => this.#fail(error),
     });
@@ -278,7 +279,9 @@ export class Conductor implements AsyncDisposable {
       const offered = this.#parents.size > 0 && this.#selection.isOffered(gap.first);
       if (offered && this.#membership.backToSource !== 'free') continue;
       if (this.#parents.fetchMissing(gap)) continue;
-      if (this.#mayAskOrigin() || late) this.#origin.fetch(gap);
+      if (!this.#mayAskOrigin() && !late) continue;
+      if (late) this.#doubtSilent();
+      this.#origin.fetch(gap);
     }
   }
 
@@ -307,12 +310,25 @@ export class Conductor implements AsyncDisposable {
   /** Asks the origin as well for what a reader waits for from a parent that is silent. */
   #hedgeFor(demand: Demand, now: number): void {
     if (!this.#mayEverAsk() || this.#origin.busy) return;
-    const run = this.#hedge.due(demand, now, (block) => this.#parents.signAbout(block));
+    const run = this.#hedge.due(demand, now, (block) => this.#signAbout(block));
     if (run === undefined) return;
+    this.#doubtSilent();
     const bytes = lengthOf(this.task.geometry.runRange(run));
     this.#env.metrics.hedged.add(bytes);
     this.#logger.info('parents are silent; the origin is asked as well', { first: run.first, bytes });
     this.#origin.fetch(run);
+  }
+
+  /** A scheduler that has answered is heard of as long as it has nobody to offer. */
+  #signAbout(block: number): Sign {
+    const sign = this.#parents.signAbout(block);
+    return this.#parents.size === 0 ? { ...sign, heard: this.#membership.answered } : sign;
+  }
+
+  /** A reader has lost a time-out to parts that never answered; the next one must not lose it again. */
+  #doubtSilent(): void {
+    this.#parents.doubtSilent();
+    this.#membership.doubtSilent();
   }
 
   /** Nobody is left to ask, and the origin must not be. */

@@ -5,6 +5,8 @@ import type { Sign } from './parent-set.ts';
 
 /** Milliseconds that a parent may be silent before the origin is asked as well (never less). */
 export const HEDGE_AFTER = 1000;
+/** Milliseconds for parents that never said anything: with a look every 100 ms, half a second is never exceeded. */
+export const FIRST_SIGN_TIMEOUT = 400;
 /** How many of its usual answers a parent may be silent. */
 export const HEDGE_ANSWERS = 4;
 /** Bytes that are asked of the origin for a reader whose parent is silent; twice as many each time it stays so. */
@@ -30,8 +32,10 @@ export class Hedge {
     const sign = signAbout(first);
     // Once silent, they are believed to be so until they are heard of again.
     if (sign.at >= this.#hedgedAt) {
-      const patience = Math.max(HEDGE_AFTER, HEDGE_ANSWERS * sign.usualAnswer);
-      if (now - Math.max(demand.waitingSince, sign.at) < patience) return undefined;
+      const patience = sign.heard ? Math.max(HEDGE_AFTER, HEDGE_ANSWERS * sign.usualAnswer) : FIRST_SIGN_TIMEOUT;
+      // Who has just been offered has no time of its own while it never said anything.
+      const since = sign.heard ? Math.max(demand.waitingSince, sign.at) : demand.waitingSince;
+      if (now - since < patience) return undefined;
       this.#length = FIRST_HEDGE;
     }
     this.#hedgedAt = now;

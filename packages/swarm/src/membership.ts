@@ -47,6 +47,7 @@ export class Membership implements AsyncDisposable {
   #joinedAt: number | undefined;
   #lostAt: number | undefined;
   #static = false;
+  #answered = false;
   #registering = false;
   /** Milliseconds (monotonic) until which a scheduler that refused is left alone. */
   #refusedUntil = 0;
@@ -66,6 +67,16 @@ export class Membership implements AsyncDisposable {
   /** Static seeds stand in for the scheduler. */
   get static(): boolean {
     return this.#static;
+  }
+
+  /** A scheduler has answered the registration. */
+  get answered(): boolean {
+    return this.#answered;
+  }
+
+  /** A scheduler that has not answered in the time that a reader may lose is done without until it answers. */
+  doubtSilent(): void {
+    if (!this.#answered) this.#session?.link.doubt();
   }
 
   /** Milliseconds since the scheduler was first turned to; 0 before. */
@@ -104,6 +115,14 @@ export class Membership implements AsyncDisposable {
   parentLost(candidate: Candidate, error: PantalaError): void {
     this.#session?.reschedule([candidate.peerId], error.message);
     if (this.#session === undefined && this.#static) this.allow('free');
+  }
+
+  /** These were offered, and are not to be asked at present: others are wanted, or leave to do without. */
+  refuse(candidates: readonly Candidate[]): void {
+    this.#session?.reschedule(
+      candidates.map(({ peerId }) => peerId),
+      'failed lately',
+    );
   }
 
   badParent(parentId: string): void {
@@ -172,8 +191,14 @@ export class Membership implements AsyncDisposable {
     if (this.#deps.request().needBackToSource === true) this.#backToSource = 'granted';
     this.#static = false;
     this.#session = new SchedulerSession(link, env.options.hostId, peerId, task, {
-      parentsOffered: (candidates) => this.#deps.parentsOffered(candidates),
-      backToSourceGranted: () => this.allow('granted'),
+      parentsOffered: (candidates) => {
+        this.#answered = true;
+        this.#deps.parentsOffered(candidates);
+      },
+      backToSourceGranted: () => {
+        this.#answered = true;
+        this.allow('granted');
+      },
       sessionLost: (error) => this.#lost(error),
       digestNews: (news) => this.#deps.digestNews(news),
       digestsVoid: () => this.#deps.digestsVoid(),

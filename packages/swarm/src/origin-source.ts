@@ -1,6 +1,7 @@
 import { type BlockRun, PantalaError, Semaphore } from '@pantala/base';
 import { fetchFromOrigin, type OriginFetchTarget } from './origin-fetch.ts';
 import type { Selection } from './selection/selection.ts';
+import { UNIT_BLOCKS } from './selection/units.ts';
 
 /** Requests that one task has at its origin at once: a reader's parallel ranges, without a storm. */
 export const MAX_ORIGIN_REQUESTS = 8;
@@ -86,7 +87,9 @@ export class OriginSource {
   async #fetchOne(run: BlockRun): Promise<void> {
     const { signal } = this.#options;
     using _permit = await this.#permits.acquire(signal);
-    await fetchFromOrigin({ ...this.#options, goOn: () => true, gather: false }, run, signal);
+    // A reader of so little gets all of it at once: to store it as it comes would only cost more.
+    const gather = run.count <= UNIT_BLOCKS;
+    await fetchFromOrigin({ ...this.#options, goOn: () => true, gather }, run, signal);
   }
 
   async #streamGaps(stop: AbortSignal): Promise<void> {

@@ -22,6 +22,8 @@ export interface ParentSetDependencies {
   bulk(): boolean;
   /** There may be something new to ask for. */
   changed(): void;
+  /** These are left out as they failed lately: others are wanted. */
+  refused(candidates: readonly Candidate[]): void;
   /** A parent is out: it failed, or (with `bad`) gave wrong bytes. */
   lost(candidate: Candidate, error: PantalaError, bad: boolean): void;
   /** The store cannot take more. */
@@ -35,6 +37,8 @@ interface Member {
   parent: Parent | undefined;
   /** Milliseconds (monotonic) of the last bytes or news. */
   lastSign: number;
+  /** Whether there were any. */
+  heard: boolean;
   requests: number;
 }
 
@@ -49,6 +53,8 @@ interface Ask {
 export interface Sign {
   readonly at: number;
   readonly usualAnswer: number;
+  /** Whether any of them has ever said anything. */
+  readonly heard: boolean;
 }
 
 /** The parents of one task: opened as the scheduler offers them, asked for blocks, left out when they fail. */
@@ -80,7 +86,11 @@ export class ParentSet implements AsyncDisposable {
   /** Takes the complete set of parents: opens new ones, lets go of those that are not in it. */
   offer(candidates: readonly Candidate[]): void {
     const { hosts } = this.#deps;
-    const usable = candidates.filter(({ peerId, address }) => !this.#banned.has(peerId) && hosts.isUsable(address));
+    const usable = candidates.filter(
+      ({ peerId, address }) => !this.#banned.has(peerId) && (this.#members.has(peerId) || hosts.isUsable(address)),
+    );
+    const refused = candidates.filter((candidate) => !usable.includes(candidate));
+    if (refused.length > 0) this.#deps.refused(refused);
     const wanted = new Set(usable.map(({ peerId }) => peerId));
     for (const [id, member] of this.#members) if (!wanted.has(id)) this.#remove(id, member);
     for (const candidate of usable) if (!this.#members.has(candidate.peerId)) this.#add(candidate);
@@ -95,7 +105,11 @@ export class ParentSet implements AsyncDisposable {
       selection.ended(request.id);
       return;
     }
-    this.#run(this.#fetch(member, member.parent, { run: request.run, gather: !request.urgent }, () => selection.ended(request.id)));
+    this.#run(
+      this.#fetch(member, member.parent, { run: request.run, gather: !request.urgent }, () =>
+        selection.ended(request.id),
+      ),
+    );
   }
 
   /** Has a seed fetch blocks from the origin that nobody holds. False when no seed can. */
@@ -146,18 +160,28 @@ export class ParentSet implements AsyncDisposable {
   signAbout(block: number): Sign {
     let at = Number.NEGATIVE_INFINITY;
     let usualAnswer = 0;
+    let heard = false;
     let asked = false;
     for (const [member, runs] of this.#asked) {
       for (const run of runs) {
         if (block < run.first || block >= run.first + run.count) continue;
         asked = true;
         at = Math.max(at, member.lastSign);
+        heard ||= member.heard;
         usualAnswer = Math.max(usualAnswer, member.pace.usualAnswer);
       }
     }
-    if (asked) return { at, usualAnswer };
-    for (const member of this.#members.values()) at = Math.max(at, member.lastSign);
-    return { at, usualAnswer };
+    if (asked) return { at, usualAnswer, heard };
+    for (const member of this.#members.values()) {
+      at = Math.max(at, member.lastSign);
+      heard ||= member.heard;
+    }
+    return { at, usualAnswer, heard };
+  }
+
+  /** A reader has waited for parents that never said anything: others are not to wait for them again. */
+  doubtSilent(): void {
+    for (const { heard, candidate } of this.#members.values()) if (!heard) this.#deps.hosts.doubt(candidate.address);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -173,6 +197,7 @@ export class ParentSet implements AsyncDisposable {
       stop: new AbortController(),
       parent: undefined,
       lastSign: monotonicNow(),
+      heard: false,
       requests: 0,
     };
     this.#members.set(candidate.peerId, member);
@@ -202,7 +227,7 @@ export class ParentSet implements AsyncDisposable {
   #news(member: Member, news: ParentNews): void {
     const { selection } = this.#deps;
     const id = member.candidate.peerId;
-    member.lastSign = monotonicNow();
+    this.#signFrom(member, monotonicNow());
     for (const run of news.held) selection.parentHolds(id, run);
     for (const run of news.assigned) selection.parentDeals(id, run, Deal.assigned);
     for (const run of news.deferred) selection.parentDeals(id, run, Deal.deferred);
@@ -234,7 +259,7 @@ export class ParentSet implements AsyncDisposable {
         },
         onBlocks: async (part, data) => {
           const now = monotonicNow();
-          member.lastSign = now;
+          this.#signFrom(member, now);
           if (!answered) {
             answered = true;
             pace.answered(now - askedAt);
@@ -255,6 +280,13 @@ export class ParentSet implements AsyncDisposable {
       for (const waiting of intake.waiting()) selection.take(waiting);
       this.#deps.changed();
     }
+  }
+
+  #signFrom(member: Member, now: number): void {
+    member.lastSign = now;
+    if (member.heard) return;
+    member.heard = true;
+    this.#deps.hosts.heard(member.candidate.address);
   }
 
   #failed(member: Member, error: PantalaError): void {

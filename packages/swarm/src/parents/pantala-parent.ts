@@ -118,6 +118,7 @@ export class PantalaParent implements Parent {
         if (signal.aborted) return;
         failure = PantalaError.from(thrown);
         if (failure.code !== 'not-found') break;
+        listener.news({ held: [], assigned: [], deferred: [] });
         const opening = this.fetchesMissing ? this.#open(signal) : sleep(pauses.next(), signal);
         const hindrance = await opening.then(
           () => undefined,

@@ -26,6 +26,8 @@ interface ParentHost {
   readonly pauses: Backoff;
   /** Milliseconds (monotonic) until which it is left out. */
   pausedUntil: number;
+  /** It is left out as it has not answered yet; it comes back as soon as it does. */
+  doubted: boolean;
   described: Promise<Description> | undefined;
 }
 
@@ -60,7 +62,24 @@ export class ParentHosts implements AsyncDisposable {
   failed(address: ServerAddress): void {
     const host = this.#host(address);
     host.pausedUntil = monotonicNow() + Math.max(FIRST_PAUSE, host.pauses.next());
+    host.doubted = false;
     host.described = undefined;
+  }
+
+  /** It has not answered in the time that a reader may lose: the next ones do without it until it does. */
+  doubt(address: ServerAddress): void {
+    const host = this.#host(address);
+    if (host.pausedUntil > monotonicNow()) return;
+    host.doubted = true;
+    host.pausedUntil = monotonicNow() + LONGEST_PAUSE;
+  }
+
+  /** It has answered after all. */
+  heard(address: ServerAddress): void {
+    const host = this.#host(address);
+    if (!host.doubted) return;
+    host.doubted = false;
+    host.pausedUntil = 0;
   }
 
   /** It gave what it was asked for. */
@@ -105,6 +124,7 @@ export class ParentHosts implements AsyncDisposable {
       upload: uploadClient(address),
       pauses: new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE, jitter: 0.2 }),
       pausedUntil: 0,
+      doubted: false,
       described: undefined,
     };
     for (const [oldest, dropped] of this.#hosts) {

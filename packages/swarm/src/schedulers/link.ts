@@ -57,6 +57,8 @@ export class SchedulerLink implements AsyncDisposable {
   #queue: MessageQueue<Sent<typeof pantalaV1.ConverseRequestSchema>> | undefined;
   #up = false;
   #pantala = false;
+  #doubted = false;
+  #asking: Promise<void> | undefined;
 
   constructor(address: ServerAddress, deps: LinkDependencies) {
     this.address = address;
@@ -69,7 +71,15 @@ export class SchedulerLink implements AsyncDisposable {
 
   /** It answered the last time it was asked. */
   get up(): boolean {
-    return this.#up;
+    return this.#up && !this.#doubted;
+  }
+
+  /** It lets a download wait for its answer: it counts as down until it answers something else. */
+  doubt(): void {
+    if (this.#doubted) return;
+    this.#doubted = true;
+    this.#deps.logger.info('scheduler is silent', { scheduler: this.name });
+    this.#asking = this.#askAgain();
   }
 
   /** It hands out digests. */
@@ -111,6 +121,7 @@ export class SchedulerLink implements AsyncDisposable {
     const wasUp = this.#up;
     this.#stop.abort(new PantalaError('cancelled', 'the swarm has stopped'));
     await this.#running;
+    await this.#asking;
     if (wasUp) {
       await this.client
         .deleteHost({ hostId: this.#deps.options.hostId }, { deadline: LEAVE_TIMEOUT })
@@ -141,6 +152,20 @@ export class SchedulerLink implements AsyncDisposable {
     }
     this.#setUp(false);
     this.#settled.resolve();
+  }
+
+  /** Announces until that is answered. */
+  async #askAgain(): Promise<void> {
+    const { signal } = this.#stop;
+    const pauses = new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE });
+    while (!signal.aborted && this.#doubted) {
+      try {
+        await this.#announce(signal);
+        this.#doubted = false;
+      } catch {
+        await sleep(pauses.next(), signal).catch(() => undefined);
+      }
+    }
   }
 
   async #announce(signal: AbortSignal): Promise<void> {
