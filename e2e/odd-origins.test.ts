@@ -1,4 +1,4 @@
-import { loopbackPlace, type Oddities, Origin } from '@pantala/testkit';
+import { ask, loopbackPlace, type Node, type Oddities, Origin } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MIB, Stage } from './lib/stage.ts';
 
@@ -106,21 +106,49 @@ test('429 is answered with its status or waited out', async () => {
   expect(answer).toMatchObject({ status: 200, sha256: content.sha256 });
 });
 
-test('a token that expires in the middle: a new one goes on where the old one ended', async () => {
-  const { url, content } = stage.serve(20 * MIB, { tokenRequests: 8 });
-  const token = async (): Promise<string> => {
-    const answer = await stage.fetch(stage.swarm.peer, `${stage.origin.url}/token`);
-    return `Bearer ${(JSON.parse(answer.beginning.toString()) as { token: string }).token}`;
-  };
-  const { peer } = stage.swarm;
-  let authorization = await token();
-  for (let start = 0; start < content.length; start += 2 * MIB) {
-    const ask = () => stage.fetch(peer, url, { headers: { authorization, range: `bytes=${start}-${start + 99_999}` } });
-    let answer = await ask();
-    if (answer.status === 401) {
-      authorization = await token();
-      answer = await ask();
-    }
-    expect(answer).toMatchObject({ status: 206, sha256: content.sha256Of(start, start + 100_000) });
+describe('a token that expires in the middle', () => {
+  /** Not through a proxy, which would keep the first one. */
+  async function token(): Promise<string> {
+    const { beginning } = await ask(`${stage.origin.url}/token`);
+    return `Bearer ${(JSON.parse(beginning.toString()) as { token: string }).token}`;
   }
+
+  test('a new one goes on where the old one ended', async () => {
+    const { url, content } = stage.serve(20 * MIB, { tokenRequests: 8 });
+    const { peer } = stage.swarm;
+    let authorization = await token();
+    let renewed = 0;
+    for (let start = 0; start < content.length; start += 2 * MIB) {
+      const part = () =>
+        stage.fetch(peer, url, { headers: { authorization, range: `bytes=${start}-${start + 99_999}` } });
+      let answer = await part();
+      if (answer.status === 401) {
+        authorization = await token();
+        renewed++;
+        answer = await part();
+      }
+      expect(answer).toMatchObject({ status: 206, sha256: content.sha256Of(start, start + 100_000) });
+    }
+    expect(renewed).toBeGreaterThanOrEqual(1);
+  });
+
+  test('another reader, at another peer, does not meet it', async () => {
+    const { url, content } = stage.serve(20 * MIB, { tokenRequests: 8 });
+    const [first, second] = stage.swarm.peers;
+    if (first === undefined || second === undefined) throw new Error('two peers are needed');
+    const spent = await token();
+    const part = (node: Node, authorization: string, start: number) =>
+      stage.fetch(node, url, { headers: { authorization, range: `bytes=${start}-${start + 99_999}` } });
+    let at = 0;
+    while ((await part(first, spent, at)).status !== 401) at += 1_000_000;
+    for (const node of [second, first]) {
+      const good = await token();
+      at += 1_000_000;
+      expect(await part(node, good, at)).toMatchObject({ status: 206, sha256: content.sha256Of(at, at + 100_000) });
+      // Who comes with the spent one meanwhile spoils nothing.
+      const [, fresh] = await Promise.all([part(node, spent, at + 1_000_000), part(node, good, at + 2_000_000)]);
+      expect(fresh).toMatchObject({ status: 206, sha256: content.sha256Of(at + 2_000_000, at + 2_100_000) });
+      at += 2_000_000;
+    }
+  });
 });

@@ -157,6 +157,7 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
       metrics,
       hostFacts: () => meter.facts(),
       ...optional('downloadLimiter', downloadLimiter),
+      ...optional('prefetchLimiter', limiterOf(config.download.prefetchRate)),
       ...rate('downloadRatePerPeer', config.download.ratePerPeer),
     },
   );

@@ -10,8 +10,8 @@ import {
   throwIfAborted,
 } from '@pantala/base';
 import type { StoredTask, StoreEvent } from '@pantala/store';
-import type { OriginRequest } from '@pantala/transfer';
 import { type DownloadRequest, URGENT_LENGTH } from './contract.ts';
+import { CallerCredentials, type Credentials } from './credentials.ts';
 import { type Demand, Demands, isMostOf } from './demand.ts';
 import type { Environment } from './environment.ts';
 import { Hedge } from './hedge.ts';
@@ -19,6 +19,7 @@ import { Intake } from './intake.ts';
 import { Membership } from './membership.ts';
 import { OriginSource } from './origin-source.ts';
 import { ParentSet, type Sign } from './parent-set.ts';
+import { Prefetch } from './prefetch.ts';
 import type { Candidate } from './schedulers/session.ts';
 import { Selection } from './selection/selection.ts';
 import { Traffic } from './traffic.ts';
@@ -33,8 +34,6 @@ const STATIC_AHEAD = 512;
 const ANSWER_TIMEOUT = 400;
 /** Times that a content whose whole digest was wrong is fetched anew, from the origin alone. */
 const MAX_RESTARTS = 1;
-
-type Credentials = Omit<OriginRequest, 'signal'>;
 
 export interface ConductorListener {
   /** Everything is held and right. */
@@ -59,12 +58,13 @@ export class Conductor implements AsyncDisposable {
   readonly #subscription: Disposable;
   readonly #stop = new AbortController();
   readonly #demands: Demands;
+  readonly #credentials: CallerCredentials;
+  readonly #prefetch: Prefetch;
   readonly #fetchedForOthers = new Set<Promise<void>>();
   readonly #reportedPieces = new Set<number>();
   readonly #pieceParents = new Map<number, string>();
   readonly peerId: string;
   #request: DownloadRequest;
-  #credentials: Credentials;
   #prefetching = false;
   #timer: NodeJS.Timeout | undefined;
   #pumping = false;
@@ -82,12 +82,13 @@ export class Conductor implements AsyncDisposable {
     this.#env = env;
     this.task = task;
     this.#request = request;
-    this.#credentials = credentialsOf(request);
+    this.#credentials = new CallerCredentials(credentialsOf(request));
     this.#listener = listener;
     this.peerId = peerId(env.options.host);
     this.#logger = env.logger.child({ task: task.description.id });
     this.#selection = new Selection(task.geometry, { host: env.options.hostId });
     this.#demands = new Demands(task.geometry);
+    this.#prefetch = new Prefetch(task.geometry, env.prefetchLimiter, this.#stop.signal, () => this.#wakeUp());
     this.#hedge = new Hedge(task);
     this.#check = new WholeCheck(task, env.wholeDigests);
     this.#intake = new Intake(task, {
@@ -115,7 +116,7 @@ export class Conductor implements AsyncDisposable {
       origin: env.origin,
       ranges,
       selection: this.#selection,
-      credentials: () => this.#credentials,
+      credentials: this.#credentials,
       store: (run, data) => this.#storeFromOrigin(run, data),
       ended: (error) => this.#originEnded(error),
       signal: this.#stop.signal,
@@ -165,7 +166,7 @@ export class Conductor implements AsyncDisposable {
       needBackToSource: needBackToSource || request.needBackToSource === true,
       disableBackToSource: disableBackToSource && request.disableBackToSource === true,
     };
-    this.#credentials = credentialsOf(request);
+    this.#credentials.add(credentialsOf(request));
   }
 
   /** Fetches the rest of the task without a reader. */
@@ -253,7 +254,7 @@ export class Conductor implements AsyncDisposable {
     this.#membership.join();
     const now = monotonicNow();
     const urgent = [...this.#demands.urgentBlocks()];
-    const bulk = this.#bulkBlocks();
+    const bulk = this.#demands.bulkBlocks() ?? this.#prefetchBlocks();
     for (const request of this.#selection.next(urgent, bulk, now)) this.#parents.ask(request);
     for (const run of urgent) this.#serveUnoffered(run, now);
     if (bulk !== undefined) this.#fetchBulk(bulk);
@@ -261,6 +262,13 @@ export class Conductor implements AsyncDisposable {
     this.#failHopeless();
   }
 
+  /** What of a prefetch may be asked for now. */
+  #prefetchBlocks(): BlockRun | undefined {
+    if (!this.#prefetching) return undefined;
+    return this.#prefetch.allowed((wanted) => this.#selection.missing(wanted));
+  }
+
+  /** Everything that is wanted in bulk. */
   #bulkBlocks(): BlockRun | undefined {
     return this.#prefetching ? { first: 0, count: this.task.geometry.blockCount } : this.#demands.bulkBlocks();
   }

@@ -40,6 +40,8 @@ export interface DownloaderDependencies {
   readonly hostFacts?: () => HostFacts;
   /** Every byte from other peers is paid here. */
   readonly downloadLimiter?: RateLimiter;
+  /** What is fetched although nobody waits for it is paid here, on top. */
+  readonly prefetchLimiter?: RateLimiter;
   /** Bytes a second from one peer. */
   readonly downloadRatePerPeer?: number;
   readonly logger: Logger;
@@ -94,6 +96,7 @@ class Downloads implements Swarm {
       origin,
       logger,
       metrics: swarmMetrics(deps.metrics),
+      prefetchLimiter: deps.prefetchLimiter,
       hosts: new ParentHosts(options.hostId, this.#parents, downloadLimiter),
       wholeDigests: new WholeDigests(),
       schedulers: new Schedulers({

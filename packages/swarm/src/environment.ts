@@ -1,4 +1,4 @@
-import type { Logger } from '@pantala/base';
+import type { Logger, RateLimiter } from '@pantala/base';
 import type { TaskStore } from '@pantala/store';
 import type { Origin } from '@pantala/transfer';
 import type { SwarmMetrics } from './metrics.ts';
@@ -16,5 +16,7 @@ export interface Environment {
   readonly hosts: ParentHosts;
   readonly wholeDigests: WholeDigests;
   readonly metrics: SwarmMetrics;
+  /** What prefetches ask for is paid here. */
+  readonly prefetchLimiter: RateLimiter | undefined;
   readonly logger: Logger;
 }

@@ -1,5 +1,6 @@
 import { Backoff, type BlockRun, type Geometry, lengthOf, PantalaError, sleep } from '@pantala/base';
-import type { Origin, OriginRequest } from '@pantala/transfer';
+import type { Origin } from '@pantala/transfer';
+import type { CallerCredentials, Credentials } from './credentials.ts';
 import { UNIT_BLOCKS, withinPieces } from './selection/units.ts';
 
 /** Bytes gathered before they are hashed and stored together, twice for each request: one fills, one is stored. */
@@ -13,8 +14,8 @@ export const MAX_IDLE_ATTEMPTS = 4;
 export interface OriginFetchTarget {
   readonly geometry: Geometry;
   readonly origin: Origin;
-  /** As whom to ask now; asked again for each attempt, so that a fresh token takes the place of one that expired. */
-  credentials(): Omit<OriginRequest, 'signal'>;
+  /** As whom to ask; looked at for each attempt, so that a fresh token takes the place of one that expired. */
+  readonly credentials: CallerCredentials;
   /** Takes whole blocks of one piece; `data` is lent until the promise settles. */
   store(run: BlockRun, data: Buffer): Promise<void>;
   /** Called before each block run is gathered: false ends the fetch early, without an error. */
@@ -35,7 +36,7 @@ export async function fetchFromOrigin(target: OriginFetchTarget, run: BlockRun, 
   let next = run.first;
   let idle = 0;
   while (next < end && target.goOn(next)) {
-    const credentials = target.credentials();
+    const credentials = target.credentials.current;
     const gathered = { next };
     try {
       await fetchOnce(target, credentials, { first: next, count: end - next }, gathered, signal);
@@ -44,7 +45,7 @@ export async function fetchFromOrigin(target: OriginFetchTarget, run: BlockRun, 
       const error = PantalaError.from(thrown);
       idle = gathered.next > next ? 0 : idle + 1;
       next = gathered.next;
-      const mayHelp = isPassing(error) || (isRefusal(error) && target.credentials() !== credentials);
+      const mayHelp = isPassing(error) || (isRefusal(error) && target.credentials.refuse(credentials));
       if (signal.aborted || !mayHelp || idle >= MAX_IDLE_ATTEMPTS) throw error;
       if (idle > 0) await sleep(pauses.next(), signal);
     }
@@ -53,7 +54,7 @@ export async function fetchFromOrigin(target: OriginFetchTarget, run: BlockRun, 
 
 async function fetchOnce(
   target: OriginFetchTarget,
-  credentials: Omit<OriginRequest, 'signal'>,
+  credentials: Credentials,
   run: BlockRun,
   progress: { next: number },
   signal: AbortSignal,
