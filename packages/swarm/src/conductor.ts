@@ -20,6 +20,7 @@ import { Membership } from './membership.ts';
 import { OriginSource } from './origin-source.ts';
 import { ParentSet, type Sign } from './parent-set.ts';
 import { Prefetch } from './prefetch.ts';
+import type { Announcement } from './schedulers/announcement.ts';
 import type { Candidate } from './schedulers/session.ts';
 import { Selection } from './selection/selection.ts';
 import { Traffic } from './traffic.ts';
@@ -34,6 +35,14 @@ const STATIC_AHEAD = 512;
 const ANSWER_TIMEOUT = 400;
 /** Times that a content whose whole digest was wrong is fetched anew, from the origin alone. */
 const MAX_RESTARTS = 1;
+
+/** What was learnt, and begun, when the origin was asked what the content is. */
+export interface OriginFacts {
+  /** Whether it answers ranges. */
+  readonly ranges: boolean;
+  /** The download's stream to its scheduler, opened meanwhile. */
+  readonly announcement?: Announcement;
+}
 
 export interface ConductorListener {
   /** Everything is held and right. */
@@ -76,7 +85,7 @@ export class Conductor implements AsyncDisposable {
     env: Environment,
     task: StoredTask,
     request: DownloadRequest,
-    ranges: boolean,
+    origin: OriginFacts,
     listener: ConductorListener,
   ) {
     this.#env = env;
@@ -114,7 +123,7 @@ export class Conductor implements AsyncDisposable {
     this.#origin = new OriginSource({
       geometry: task.geometry,
       origin: env.origin,
-      ranges,
+      ranges: origin.ranges,
       selection: this.#selection,
       credentials: this.#credentials,
       store: (run, data) => this.#storeFromOrigin(run, data),
@@ -126,6 +135,7 @@ export class Conductor implements AsyncDisposable {
       task,
       peerId: this.peerId,
       logger: this.#logger,
+      announcement: origin.announcement,
       request: () => this.#request,
       wanted: () => this.#wanted(),
       parentsOffered: (candidates) => this.#parents.offer(candidates),

@@ -17,7 +17,7 @@ import {
 } from '@pantala/base';
 import type { StoredTask, TaskDescription, TaskStore } from '@pantala/store';
 import { type Origin, ParentPool } from '@pantala/transfer';
-import { Conductor } from './conductor.ts';
+import { Conductor, type OriginFacts } from './conductor.ts';
 import type { DownloadRequest, OpenTask, Swarm, TaskNewsEvent, TaskWatcher } from './contract.ts';
 import type { Environment } from './environment.ts';
 import { heldTask } from './held-tasks.ts';
@@ -26,6 +26,7 @@ import { TaskNewsBoard } from './news/task-news.ts';
 import type { ServerAddress, SwarmOptions, SwarmOptionsGiven } from './options.ts';
 import { spoolContent } from './origin-spool.ts';
 import { ParentHosts } from './parents/parent-hosts.ts';
+import { Announcement } from './schedulers/announcement.ts';
 import type { HostFacts } from './schedulers/host-message.ts';
 import { Schedulers } from './schedulers/schedulers.ts';
 import { TaskDoneLog } from './task-done-log.ts';
@@ -46,6 +47,12 @@ export interface DownloaderDependencies {
   readonly downloadRatePerPeer?: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
+}
+
+/** A task that is new here. */
+interface CreatedTask {
+  readonly task: StoredTask;
+  readonly origin: OriginFacts;
 }
 
 /** Upstream's interval of AnnounceHost is five minutes; ten seconds notice a lost scheduler ten times sooner. */
@@ -78,7 +85,7 @@ class Downloads implements Swarm {
   readonly #conductors = new Map<string, Conductor>();
   readonly #idleSince = new Map<Conductor, number>();
   readonly #boards = new Map<string, TaskNewsBoard>();
-  readonly #creating = new SingleFlight<string, { readonly task: StoredTask; readonly ranges: boolean }>();
+  readonly #creating = new SingleFlight<string, CreatedTask>();
   readonly #done: TaskDoneLog;
   readonly #sweeper: NodeJS.Timeout;
   readonly #closing = new Set<Promise<void>>();
@@ -119,12 +126,14 @@ class Downloads implements Swarm {
     const openedAt = monotonicNow();
     const id = taskIdOf(request);
     let task = this.#env.store.get(id);
-    let ranges = true;
+    let origin: OriginFacts = { ranges: true };
     if (task === undefined) {
-      ({ task, ranges } = await this.#creating.run(id, signal, (flight) => this.#create(id, request, flight)));
+      ({ task, origin } = await this.#creating.run(id, signal, (flight) => this.#create(id, request, flight)));
     }
+    const { ranges } = origin;
     const hit = range === undefined ? task.complete : task.has(range);
-    const conductor = task.complete ? undefined : this.#conductor(task, request, ranges);
+    const conductor = task.complete ? undefined : this.#conductor(task, request, origin);
+    if (conductor === undefined) origin.announcement?.[Symbol.dispose]();
     if (!hit) this.#done.asked(task, request, openedAt);
     // A range counted from the end is not known before the length is.
     const partly = range === undefined || lengthOf(range) < task.geometry.contentLength;
@@ -132,7 +141,7 @@ class Downloads implements Swarm {
       this.#done.asked(task, { ...request, reader: 'prefetch' }, openedAt);
       conductor.prefetch();
     }
-    return new TaskReader(task, request, hit, this.#env, () => this.#conductor(task, request, ranges), conductor);
+    return new TaskReader(task, request, hit, this.#env, () => this.#conductor(task, request, { ranges }), conductor);
   }
 
   async fetchMissing(taskId: string, run: BlockRun, signal: AbortSignal): Promise<void> {
@@ -190,14 +199,14 @@ class Downloads implements Swarm {
   }
 
   /** The download of a task, begun if there is none. */
-  #conductor(task: StoredTask, request: DownloadRequest, ranges: boolean): Conductor {
+  #conductor(task: StoredTask, request: DownloadRequest, origin: OriginFacts): Conductor {
     const { id } = task.description;
     const running = this.#conductors.get(id);
     if (running !== undefined && !running.closed && running.task === task) {
       running.join(request);
       return running;
     }
-    const conductor = new Conductor(this.#env, task, request, ranges, {
+    const conductor = new Conductor(this.#env, task, request, origin, {
       completed: (completed) => this.#completed(completed),
     });
     this.#conductors.set(id, conductor);
@@ -242,20 +251,25 @@ class Downloads implements Swarm {
   }
 
   /** Learns from the origin what the resource is, and creates its task. */
-  async #create(
-    id: string,
-    request: DownloadRequest,
-    signal: AbortSignal,
-  ): Promise<{ readonly task: StoredTask; readonly ranges: boolean }> {
+  async #create(id: string, request: DownloadRequest, signal: AbortSignal): Promise<CreatedTask> {
     if (request.disableBackToSource === true && !this.#env.schedulers.configured) {
       throw new PantalaError('unavailable', 'there are no peers, and the request forbids to ask the origin');
     }
     const ask = { url: request.url, headers: request.requestHeaders, signal };
-    const stat = await this.#env.origin.stat(ask);
-    if (stat.contentLength === undefined)
-      return { task: await this.#createSpooled(id, request, signal), ranges: false };
-    const description = this.#describe(id, request, stat.contentLength, stat.headers);
-    return { task: await this.#env.store.create(description), ranges: stat.acceptsRanges };
+    const link = this.#env.schedulers.linkOf(id);
+    const announcement = link === undefined ? undefined : new Announcement(link);
+    try {
+      const stat = await this.#env.origin.stat(ask);
+      if (stat.contentLength === undefined) {
+        announcement?.[Symbol.dispose]();
+        return { task: await this.#createSpooled(id, request, signal), origin: { ranges: false } };
+      }
+      const task = await this.#env.store.create(this.#describe(id, request, stat.contentLength, stat.headers));
+      return { task, origin: { ranges: stat.acceptsRanges, ...(announcement === undefined ? {} : { announcement }) } };
+    } catch (error) {
+      announcement?.[Symbol.dispose]();
+      throw error;
+    }
   }
 
   #describe(

@@ -3,8 +3,9 @@ import type { StoredTask } from '@pantala/store';
 import type { DownloadRequest } from './contract.ts';
 import { isMostOf } from './demand.ts';
 import type { Environment } from './environment.ts';
+import { Announcement } from './schedulers/announcement.ts';
 import { DigestReport } from './schedulers/digests.ts';
-import type { DigestListener } from './schedulers/link.ts';
+import type { DigestListener, SchedulerLink } from './schedulers/link.ts';
 import { type Candidate, SchedulerSession } from './schedulers/session.ts';
 
 /** Milliseconds that a lost scheduler has to come back before the origin takes its place. */
@@ -23,6 +24,8 @@ export interface MembershipDependencies extends DigestListener {
   readonly task: StoredTask;
   readonly peerId: string;
   readonly logger: Logger;
+  /** A stream to the task's scheduler, opened ahead. */
+  readonly announcement: Announcement | undefined;
   /** The request with the newest credentials. */
   request(): DownloadRequest;
   /** What is wanted in bulk, and what the first reader wants. */
@@ -40,6 +43,7 @@ export interface MembershipDependencies extends DigestListener {
 export class Membership implements AsyncDisposable {
   readonly #deps: MembershipDependencies;
   readonly #digests: DigestReport;
+  #announcement: Announcement | undefined;
   #session: SchedulerSession | undefined;
   #joining: Promise<void> | undefined;
   #registered: 'nothing' | 'range' | 'whole' = 'nothing';
@@ -57,6 +61,7 @@ export class Membership implements AsyncDisposable {
 
   constructor(deps: MembershipDependencies) {
     this.#deps = deps;
+    this.#announcement = deps.announcement;
     this.#digests = new DigestReport(deps.task);
   }
 
@@ -169,6 +174,7 @@ export class Membership implements AsyncDisposable {
     this.#closed = true;
     this.#report();
     await this.#joining;
+    this.#announcement?.[Symbol.dispose]();
     await this.#session?.[Symbol.asyncDispose]();
   }
 
@@ -190,7 +196,7 @@ export class Membership implements AsyncDisposable {
     if (this.#backToSource === 'free') this.#backToSource = 'waiting';
     if (this.#deps.request().needBackToSource === true) this.#backToSource = 'granted';
     this.#static = false;
-    this.#session = new SchedulerSession(link, env.options.hostId, peerId, task, {
+    this.#session = new SchedulerSession(this.#streamTo(link), env.options.hostId, peerId, task, {
       parentsOffered: (candidates) => {
         this.#answered = true;
         this.#deps.parentsOffered(candidates);
@@ -205,6 +211,14 @@ export class Membership implements AsyncDisposable {
     });
     this.#register(this.#session);
     this.#deps.changed();
+  }
+
+  #streamTo(link: SchedulerLink): Announcement {
+    const opened = this.#announcement;
+    this.#announcement = undefined;
+    if (opened?.link === link) return opened;
+    opened?.[Symbol.dispose]();
+    return new Announcement(link);
   }
 
   #register(session: SchedulerSession): void {

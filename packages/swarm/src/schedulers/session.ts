@@ -1,16 +1,9 @@
-import {
-  commonV2,
-  durationFromMs,
-  MessageQueue,
-  type Received,
-  type Sent,
-  type schedulerV2,
-  timestampFromMs,
-} from '@pantala/api';
+import { commonV2, durationFromMs, type Received, type Sent, type schedulerV2, timestampFromMs } from '@pantala/api';
 import { PantalaError } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { DownloadRequest } from '../contract.ts';
 import type { ServerAddress } from '../options.ts';
+import type { Announcement } from './announcement.ts';
 import type { DigestListener, SchedulerLink } from './link.ts';
 
 /** A peer that the scheduler offers as a parent. */
@@ -49,15 +42,17 @@ export class SchedulerSession implements AsyncDisposable {
   readonly #hostId: string;
   readonly #task: StoredTask;
   readonly #listener: SessionListener;
-  readonly #queue = new MessageQueue<Sent<typeof schedulerV2.AnnouncePeerRequestSchema>>();
-  readonly #stop = new AbortController();
+  readonly #stream: Announcement;
   readonly #reading: Promise<void>;
   readonly #watch: Disposable;
   #started = false;
   #fromSource = false;
   #over = false;
 
-  constructor(link: SchedulerLink, hostId: string, peerId: string, task: StoredTask, listener: SessionListener) {
+  /** @param stream is this session's from now on */
+  constructor(stream: Announcement, hostId: string, peerId: string, task: StoredTask, listener: SessionListener) {
+    const { link } = stream;
+    this.#stream = stream;
     this.link = link;
     this.peerId = peerId;
     this.#hostId = hostId;
@@ -152,22 +147,21 @@ export class SchedulerSession implements AsyncDisposable {
   /** Ends the stream; without `finished` or `failed` before it, the peer stays known as the holder of a part. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#finish();
-    const late = setTimeout(() => this.#stop.abort(new PantalaError('cancelled', 'ended')), END_TIMEOUT);
+    const late = setTimeout(() => this.#stream[Symbol.dispose](), END_TIMEOUT);
     await this.#reading;
     clearTimeout(late);
   }
 
   #finish(): void {
     this.#over = true;
-    this.#queue.end();
+    this.#stream.requests.end();
     this.#watch[Symbol.dispose]();
   }
 
   async #read(): Promise<void> {
     let error = new PantalaError('unavailable', `${this.link.name} ended the announcement`);
     try {
-      const { signal } = this.#stop;
-      for await (const { response } of this.link.client.announcePeer(this.#queue, { signal })) {
+      for await (const { response } of this.#stream.responses) {
         if (this.#over) continue;
         this.#received(response);
       }
@@ -198,7 +192,7 @@ export class SchedulerSession implements AsyncDisposable {
 
   #send(request: Sent<typeof schedulerV2.AnnouncePeerRequestSchema>['request']): void {
     const taskId = this.#task.description.id;
-    this.#queue.push({ hostId: this.#hostId, taskId, peerId: this.peerId, ...(request ? { request } : {}) });
+    this.#stream.requests.push({ hostId: this.#hostId, taskId, peerId: this.peerId, ...(request ? { request } : {}) });
   }
 }
 
