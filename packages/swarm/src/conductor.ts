@@ -78,6 +78,7 @@ export class Conductor implements AsyncDisposable {
   #timer: NodeJS.Timeout | undefined;
   #pumping = false;
   #finishing = false;
+  #verified = false;
   #closed = false;
   #restarts = 0;
 
@@ -163,6 +164,13 @@ export class Conductor implements AsyncDisposable {
     return this.#demands.size === 0 && !this.#prefetching && this.#fetchedForOthers.size === 0 && !this.#finishing;
   }
 
+  /** Everything is held, and whether it is what its name promises is not known yet. */
+  get verifying(): boolean {
+    const { description, blocks, provisional, geometry } = this.task;
+    if (description.digest === undefined || this.#verified) return false;
+    return blocks.count + provisional.count === geometry.blockCount;
+  }
+
   /** Whether the origin is being asked at this moment. */
   get asksOrigin(): boolean {
     return this.#origin.busy;
@@ -187,7 +195,8 @@ export class Conductor implements AsyncDisposable {
   }
 
   /**
-   * Yields a range as its bytes come into the store, in order.
+   * Yields a range as its bytes come into the store, in order. The content's last block waits for the check of the
+   * whole: who has read everything must not take wrong bytes for right ones.
    *
    * @throws the reason when they cannot be had
    */
@@ -197,7 +206,8 @@ export class Conductor implements AsyncDisposable {
     try {
       while (demand.position < range.end) {
         throwIfAborted(signal);
-        const end = Math.min(range.end, this.task.availableFrom(demand.position));
+        demand.throwIfSpoiled();
+        const end = Math.min(range.end, this.#readableFrom(demand.position));
         if (end > demand.position) {
           const part = { start: demand.position, end };
           demand.advance(end, monotonicNow());
@@ -214,6 +224,13 @@ export class Conductor implements AsyncDisposable {
     } finally {
       this.#wakeUp();
     }
+  }
+
+  /** End of what may be read from an offset on. */
+  #readableFrom(offset: number): number {
+    const available = this.task.availableFrom(offset);
+    const { geometry } = this.task;
+    return this.verifying ? Math.min(available, geometry.blockRange(geometry.blockCount - 1).start) : available;
   }
 
   /** Has a seed fetch blocks on behalf of a child. Resolves when they are held. */
@@ -263,12 +280,17 @@ export class Conductor implements AsyncDisposable {
     }
     this.#membership.join();
     const now = monotonicNow();
+    this.#selection.piecesHelpReaders(this.task.description.digest === undefined || !this.#mayEverAsk());
     const urgent = [...this.#demands.urgentBlocks()];
     const bulk = this.#demands.bulkBlocks() ?? this.#prefetchBlocks();
     for (const request of this.#selection.next(urgent, bulk, now)) this.#parents.ask(request);
     for (const run of urgent) this.#serveUnoffered(run, now);
     if (bulk !== undefined) this.#fetchBulk(bulk);
-    for (const demand of this.#demands) this.#hedgeFor(demand, now);
+    for (const demand of this.#demands) {
+      // What is provisional becomes visible with the whole alone.
+      if (this.#isProvisional(demand)) this.prefetch();
+      this.#hedgeFor(demand, now);
+    }
     this.#failHopeless();
   }
 
@@ -315,6 +337,10 @@ export class Conductor implements AsyncDisposable {
     if (gap !== undefined) {
       this.#parents.fetchMissing({ first: gap.first, count: Math.min(gap.count, STATIC_AHEAD) });
     }
+  }
+
+  #isProvisional({ position, range }: Demand): boolean {
+    return position < range.end && this.task.provisional.has(this.task.geometry.blockAt(position));
   }
 
   #mayEverAsk(): boolean {
@@ -461,6 +487,8 @@ export class Conductor implements AsyncDisposable {
         return;
       }
       await this.task.promote();
+      this.#verified = true;
+      this.#demands.wake((offset) => this.task.availableFrom(offset));
       this.#prefetching = false;
       this.#membership.finished();
       this.#env.metrics.taskDuration.observe(monotonicNow() - this.startedAt);
@@ -482,6 +510,8 @@ export class Conductor implements AsyncDisposable {
     this.#intake.forget();
     this.#selection.nothingCheckable();
     this.#reportedPieces.clear();
+    const wrong = new PantalaError('data-loss', `the content of ${url} does not have the digest sha256:${id}`);
+    this.#demands.spoil(wrong);
     const fromPeers = this.traffic.peerBytes > 0;
     await this.#env.store.void(id);
     this.#selection.reset();
@@ -491,7 +521,7 @@ export class Conductor implements AsyncDisposable {
       this.#membership.allow('free');
       return;
     }
-    this.#fail(new PantalaError('data-loss', `the content of ${url} does not have the digest sha256:${id}`));
+    this.#fail(wrong);
   }
 
   // Failures.

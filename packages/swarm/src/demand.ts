@@ -13,6 +13,7 @@ export class Demand {
   waitingSince: number;
   #position: number;
   #wake = new Deferred();
+  #spoiled: unknown;
 
   constructor(range: ByteRange, bulk: boolean, now: number) {
     this.range = range;
@@ -54,6 +55,18 @@ export class Demand {
     const woken = this.#wake;
     this.#wake = new Deferred();
     woken.reject(error);
+  }
+
+  /** What the reader has of it is wrong: it must not go on, even if it is not waiting now. */
+  spoil(error: unknown): void {
+    if (this.#position === this.range.start) return;
+    this.#spoiled = error;
+    this.fail(error);
+  }
+
+  /** @throws what `spoil` was called with */
+  throwIfSpoiled(): void {
+    if (this.#spoiled !== undefined) throw this.#spoiled;
   }
 }
 
@@ -113,6 +126,11 @@ export class Demands {
 
   fail(error: unknown): void {
     for (const demand of this.#demands) demand.fail(error);
+  }
+
+  /** Ends those readers that have got something already. */
+  spoil(error: unknown): void {
+    for (const demand of this.#demands) demand.spoil(error);
   }
 }
 

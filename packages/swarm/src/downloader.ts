@@ -141,7 +141,9 @@ class Downloads implements Swarm {
       this.#done.asked(task, { ...request, reader: 'prefetch' }, openedAt);
       conductor.prefetch();
     }
-    return new TaskReader(task, request, hit, this.#env, () => this.#conductor(task, request, { ranges }), conductor);
+    const running = () => this.#conductor(task, request, ranges);
+    const verifying = () => this.#conductors.get(id)?.verifying === true;
+    return new TaskReader(task, request, hit, this.#env, running, verifying, conductor);
   }
 
   async fetchMissing(taskId: string, run: BlockRun, signal: AbortSignal): Promise<void> {

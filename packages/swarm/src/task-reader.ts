@@ -12,6 +12,8 @@ export class TaskReader implements OpenTask {
   readonly #request: DownloadRequest;
   readonly #env: Environment;
   readonly #traffic: ReaderTraffic;
+  /** Whether the task's download has still to check the whole. */
+  readonly #verifying: () => boolean;
   /** The task's running download, or a new one. */
   readonly #conductor: () => Conductor;
 
@@ -21,6 +23,7 @@ export class TaskReader implements OpenTask {
     hit: boolean,
     env: Environment,
     conductor: () => Conductor,
+    verifying: () => boolean,
     running: Conductor | undefined,
   ) {
     this.task = task;
@@ -28,6 +31,7 @@ export class TaskReader implements OpenTask {
     this.#request = request;
     this.#env = env;
     this.#conductor = conductor;
+    this.#verifying = verifying;
     this.#traffic = new ReaderTraffic(running?.traffic ?? new Traffic());
   }
 
@@ -48,7 +52,7 @@ export class TaskReader implements OpenTask {
     const held = this.#heldBytes(range);
     this.#traffic.localBytes += held;
     if (held > 0) this.#env.metrics.traffic.add(held, { type: 'LOCAL_PEER' });
-    if (held === lengthOf(range)) yield range;
+    if (held === lengthOf(range) && !this.#verifying()) yield range;
     else yield* this.#conductor().extents(range, signal);
   }
 

@@ -71,6 +71,7 @@ export class Selection {
   /** Pieces whose digest is known. */
   readonly #listable: Bitmap;
   #needDigests = true;
+  #piecesHelp = true;
   /** Blocks of each unit that are not taken. */
   readonly #left: Uint8Array;
   /** Parents that have the whole of each unit. */
@@ -167,6 +168,11 @@ export class Selection {
     this.#needDigests = need;
   }
 
+  /** Whether a reader is helped by whole pieces of upstream's peers (the default): not where they stay invisible. */
+  piecesHelpReaders(help: boolean): void {
+    this.#piecesHelp = help;
+  }
+
   /** No digest is known any more. */
   nothingCheckable(): void {
     this.#checkable.clearAll();
@@ -227,7 +233,9 @@ export class Selection {
 
   /** Whether a parent is known to have this block. */
   isOffered(block: number): boolean {
-    for (const parent of this.#parents.values()) if (parent.holdings.blocks.has(block)) return true;
+    for (const parent of this.#parents.values()) {
+      if (parent.holdings.blocks.has(block) && (!parent.traits.wholePieces || this.#readersTakePieces())) return true;
+    }
     return false;
   }
 
@@ -277,7 +285,7 @@ export class Selection {
       while (first < end) {
         const parent = this.#quickest(first);
         if (parent === undefined) {
-          first++;
+          first = this.#chooseUrgentPiece(first, now, requests);
           continue;
         }
         const stop = Math.min(end, parent.holdings.blocks.next(false, first));
@@ -287,6 +295,32 @@ export class Selection {
         first = stop;
       }
     }
+  }
+
+  /** A whole piece for the sake of one block. Returns where to look on. */
+  #chooseUrgentPiece(block: number, now: number, requests: BlockRequest[]): number {
+    if (!this.#readersTakePieces()) return block + 1;
+    const piece = this.#geometry.pieceBlocks(this.#geometry.pieceOfBlock(block));
+    if (this.#isUnderWay(piece)) return block + 1;
+    for (const parent of this.#parents.values()) {
+      if (!parent.traits.wholePieces || !parent.holdings.blocks.hasAll(piece)) continue;
+      requests.push(this.#ask(parent, piece, true, now));
+      return piece.first + piece.count;
+    }
+    return block + 1;
+  }
+
+  /** Whether megabytes may be fetched for a few blocks: not where a seed fetches these alone. */
+  #readersTakePieces(): boolean {
+    if (!this.#piecesHelp) return false;
+    for (const { traits } of this.#parents.values()) if (traits.seed && !traits.wholePieces) return false;
+    return true;
+  }
+
+  /** Whether any block of a run is being fetched by someone. */
+  #isUnderWay(run: BlockRun): boolean {
+    for (const taken of this.#taken.runs(true, run)) if (!this.#held.hasAll(taken)) return true;
+    return false;
   }
 
   /** Among the parents that have a block, the one with the least to do; a seed only when no other can. */
@@ -406,8 +440,8 @@ export class Selection {
     for (let piece = first; piece * this.#geometry.blocksPerPiece < end; piece++) {
       if (parent.outstanding >= parent.budget && parent.outstanding > 0) return;
       const blocks = this.#geometry.pieceBlocks(piece);
-      if (!parent.holdings.blocks.hasAll(blocks) || this.#taken.next(true, blocks.first) < blocks.first + blocks.count)
-        continue;
+      // A part that is held already is no hindrance: nobody else may be there for the rest.
+      if (!parent.holdings.blocks.hasAll(blocks) || this.#held.hasAll(blocks) || this.#isUnderWay(blocks)) continue;
       requests.push(this.#ask(parent, blocks, false, now));
     }
   }
