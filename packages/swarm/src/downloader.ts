@@ -141,7 +141,7 @@ class Downloads implements Swarm {
       this.#done.asked(task, { ...request, reader: 'prefetch' }, openedAt);
       conductor.prefetch();
     }
-    const running = () => this.#conductor(task, request, ranges);
+    const running = () => this.#conductor(task, request, { ranges });
     const verifying = () => this.#conductors.get(id)?.verifying === true;
     return new TaskReader(task, request, hit, this.#env, running, verifying, conductor);
   }
