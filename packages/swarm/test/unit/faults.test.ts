@@ -84,7 +84,7 @@ test('content that does not have its digest is void, and its reader gets an erro
   await using cluster = await Cluster.start('wrong', 8 * MEBI);
   const url = cluster.origin.serve(`/v2/x/blobs/sha256:${'0'.repeat(64)}`, cluster.content);
   await using alone = await Node.start({ name: 'wrong-1' });
-  await alone.read({ url });
+  await expect(alone.read({ url })).rejects.toMatchObject({ code: 'data-loss' });
   await until(() => [...alone.store.tasks()].every(({ blocks }) => blocks.count === 0), { what: 'it is void' });
   expect(alone.lines.some(({ message }) => message.startsWith('peer task done'))).toBe(false);
 });
