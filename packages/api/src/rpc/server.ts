@@ -16,6 +16,7 @@ import {
   STOP_TIMEOUT,
 } from './limits.ts';
 import { implementation } from './server-methods.ts';
+import { releaseUnreadRequests } from './unread-requests.ts';
 
 export interface ServerOptions {
   /** Made by `serve(Service, handlers)`. grpc.health.v1.Health is added to them. */
@@ -52,6 +53,7 @@ const SERVER_KEEPALIVE_INTERVAL = 30_000;
  * @throws `unavailable` when the address cannot be had, `already-exists` when somebody answers on the unix socket
  */
 export async function createServer(options: ServerOptions): Promise<RpcServer> {
+  releaseUnreadRequests();
   const stopping = new AbortController();
   const health = new HealthBoard(options.services.map(({ service }) => service.typeName));
   const maxMessageLength = options.maxMessageLength ?? MAX_MESSAGE_LENGTH;

@@ -170,6 +170,35 @@ describe('TCP', () => {
     expect(await reading.promise).toMatchObject({ code: 'cancelled' });
   });
 
+  test('who still sends when the call is over is told to stop, after the status and without an error', async () => {
+    await using server = await createServer({
+      address: ANY_PORT,
+      services: [
+        serve(schedulerV2.Scheduler, {
+          async *announcePeer() {
+            yield { response: { case: 'emptyTaskResponse', value: {} } };
+          },
+        }),
+      ],
+    });
+    const { host, port } = server.address as { readonly host: string; readonly port: number };
+    const session = connectHttp2(`http://${host}:${port}`);
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/scheduler.v2.Scheduler/AnnouncePeer',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    });
+    // Never ended: only the server's reset closes the stream.
+    stream.write(Buffer.alloc(5));
+    stream.resume();
+    const [trailers] = await once(stream, 'trailers');
+    expect(trailers).toMatchObject({ 'grpc-status': '0' });
+    await once(stream, 'close');
+    expect(stream.rstCode).toBe(0);
+    session.destroy();
+  });
+
   test('a signal and a deadline end a call on both sides', async () => {
     const seen: AbortSignal[] = [];
     const aborted = Promise.withResolvers<void>();
