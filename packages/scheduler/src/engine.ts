@@ -145,6 +145,12 @@ export class Engine implements Disposable {
       case 'heldTasksWanted':
         this.#tell([decision.hostId], { case: 'heldTasksWanted', value: create(pantalaV1.HeldTasksWantedSchema) });
         break;
+      case 'company':
+        this.#tell([decision.hostId], {
+          case: 'company',
+          value: create(pantalaV1.CompanySchema, { alone: decision.alone }),
+        });
+        break;
       case 'hostForgotten':
         this.#hosts.delete(decision.hostId);
         this.#conversations

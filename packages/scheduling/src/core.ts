@@ -52,6 +52,7 @@ export class SchedulerCore {
     this.#cluster.now = Math.max(now, this.#cluster.now);
     this.#apply(event);
     this.#wake();
+    this.#membership.tellCompany();
     return this.#cluster.takeDecisions();
   }
 

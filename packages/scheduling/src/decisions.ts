@@ -31,5 +31,7 @@ export type Decision =
   | { readonly type: 'digestNews'; readonly hostIds: readonly string[]; readonly news: DigestNews }
   | { readonly type: 'digestsVoid'; readonly hostIds: readonly string[]; readonly taskId: string }
   | { readonly type: 'heldTasksWanted'; readonly hostId: string }
+  /** The host has become the only one there is, or ceased to be. */
+  | { readonly type: 'company'; readonly hostId: string; readonly alone: boolean }
   /** Everything about the host was forgotten. */
   | { readonly type: 'hostForgotten'; readonly hostId: string };

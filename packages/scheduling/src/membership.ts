@@ -17,6 +17,8 @@ const UNREACHABLE: readonly ErrorCode[] = [
 /** Hosts that come, go, and (seeds) fail. */
 export class Membership {
   readonly #cluster: Cluster;
+  /** The host that was told that it is alone. */
+  #lonely: Host | undefined;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -97,6 +99,18 @@ export class Membership {
     cluster.ring.delete(host);
     cluster.hosts.delete(host.id);
     cluster.decide({ type: 'hostForgotten', hostId: host.id });
+  }
+
+  /** Tells the only host there is that it need not ask for leave to fetch, and takes that back when another comes. */
+  tellCompany(): void {
+    const cluster = this.#cluster;
+    const [first] = cluster.hosts.size === 1 ? cluster.hosts.values() : [];
+    const lonely = first?.connected === true && cluster.settings.backToSourceCount > 0 ? first : undefined;
+    const before = this.#lonely;
+    if (lonely === before) return;
+    this.#lonely = lonely;
+    if (before?.connected === true) cluster.decide({ type: 'company', hostId: before.id, alone: false });
+    if (lonely !== undefined) cluster.decide({ type: 'company', hostId: lonely.id, alone: true });
   }
 
   #forgetSilentest(): boolean {

@@ -259,7 +259,7 @@ class Downloads implements Swarm {
     }
     const ask = { url: request.url, headers: request.requestHeaders, signal };
     const link = this.#env.schedulers.linkOf(id);
-    const announcement = link === undefined ? undefined : new Announcement(link);
+    const announcement = link === undefined || link.alone ? undefined : new Announcement(link);
     try {
       const stat = await this.#env.origin.stat(ask);
       if (stat.contentLength === undefined) {

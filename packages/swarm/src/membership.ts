@@ -1,4 +1,13 @@
-import { type BlockRun, type ByteRange, type Logger, lengthOf, monotonicNow, type PantalaError } from '@pantala/base';
+import {
+  type BlockRun,
+  type ByteRange,
+  Deferred,
+  type Logger,
+  lengthOf,
+  monotonicNow,
+  type PantalaError,
+  sleep,
+} from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { DownloadRequest } from './contract.ts';
 import { isMostOf } from './demand.ts';
@@ -15,6 +24,9 @@ const REFUSAL_TIME = 10_000;
 /** Milliseconds for which digests are gathered before they are reported together, at first and at most. */
 const FIRST_REPORT_DELAY = 10;
 const LONGEST_REPORT_DELAY = 50;
+
+/** Milliseconds after which the only host there is registers a download, unless it has ended before. */
+const ALONE_DELAY = 20;
 
 /** Whether the origin may be asked: not yet known, granted by the scheduler, or free as nobody can be asked. */
 export type BackToSource = 'waiting' | 'granted' | 'free';
@@ -52,6 +64,9 @@ export class Membership implements AsyncDisposable {
   #lostAt: number | undefined;
   #static = false;
   #answered = false;
+  #finished = false;
+  /** Resolves at the end of the download. */
+  readonly #over = new Deferred();
   #registering = false;
   /** Milliseconds (monotonic) until which a scheduler that refused is left alone. */
   #refusedUntil = 0;
@@ -91,8 +106,11 @@ export class Membership implements AsyncDisposable {
 
   /** Registers, or registers for more than before. */
   join(): void {
-    if (this.#joining === undefined) this.#joining = this.#joinOnce();
-    else if (this.#session !== undefined && this.#registered === 'range' && this.#deps.wanted().bulk) {
+    if (this.#joining === undefined) {
+      const alone = this.#deps.env.schedulers.linkOf(this.#deps.task.description.id)?.alone === true;
+      if (alone) this.allow('granted');
+      this.#joining = this.#joinOnce(alone);
+    } else if (this.#session !== undefined && this.#registered === 'range' && this.#deps.wanted().bulk) {
       this.#register(this.#session);
     }
   }
@@ -163,6 +181,8 @@ export class Membership implements AsyncDisposable {
   /** Everything is held and right. */
   finished(): void {
     this.#report();
+    this.#finished = true;
+    this.#over.resolve();
     this.#session?.finished();
   }
 
@@ -172,20 +192,23 @@ export class Membership implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
+    this.#over.resolve();
     this.#report();
     await this.#joining;
     this.#announcement?.[Symbol.dispose]();
     await this.#session?.[Symbol.asyncDispose]();
   }
 
-  async #joinOnce(): Promise<void> {
+  /** @param alone nobody waits for the scheduler's answer: the reader's bytes come first */
+  async #joinOnce(alone = false): Promise<void> {
     const { env, task, peerId } = this.#deps;
     this.#joinedAt ??= monotonicNow();
     if (this.#deps.request().needBackToSource === true) this.allow('granted');
     this.#registering = true;
+    if (alone) await Promise.race([sleep(ALONE_DELAY), this.#over.promise]);
     await env.schedulers.firstWord();
     this.#registering = false;
-    if (this.#closed) return;
+    if (this.#closed && !this.#finished) return;
     const link = env.schedulers.linkOf(task.description.id);
     if (link === undefined) {
       this.#withoutScheduler();
@@ -210,6 +233,7 @@ export class Membership implements AsyncDisposable {
       digestsVoid: () => this.#deps.digestsVoid(),
     });
     this.#register(this.#session);
+    if (this.#finished) this.#session.finished();
     this.#deps.changed();
   }
 

@@ -124,9 +124,22 @@ export class HostStream implements AsyncDisposable {
     push(this.#requests, { hostId: this.#hostId, request });
   }
 
+  /** The next answer, but for news of who else is there. */
   async answer(): Promise<pantalaV1.ConverseResponse['response'] | undefined> {
-    const next = await this.#responses.next();
-    return next.done === true ? undefined : next.value.response;
+    for (;;) {
+      const next = await this.#responses.next();
+      if (next.done === true) return undefined;
+      if (next.value.response.case !== 'company') return next.value.response;
+    }
+  }
+
+  /** Waits for the next news of who else is there, past other answers. */
+  async alone(): Promise<boolean> {
+    for (;;) {
+      const next = await this.#responses.next();
+      if (next.done === true) throw new Error('the stream has ended');
+      if (next.value.response.case === 'company') return next.value.response.value.alone;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -147,6 +147,15 @@ describe('seeds', () => {
 });
 
 describe('Converse', () => {
+  test('tells a host that it is alone, and when another comes', async () => {
+    await using scheduler = await start();
+    await announce(scheduler, 'a');
+    await using stream = new HostStream(scheduler, 'a');
+    expect(await stream.alone()).toBe(true);
+    await announce(scheduler, 'b');
+    expect(await stream.alone()).toBe(false);
+  });
+
   test('of a host that was not announced is refused', async () => {
     await using scheduler = await start();
     await using stream = new HostStream(scheduler, 'a');

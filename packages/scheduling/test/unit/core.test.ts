@@ -179,6 +179,21 @@ describe('a Pantala peer', () => {
     for (const { parents } of pushed) expect(parents.map(({ hostId }) => hostId)).not.toContain(seed);
   });
 
+  test('that reaches nobody who has the task may fetch it at once', () => {
+    const world = new World();
+    for (const host of ['seed', 'b', 'c']) world.host(host, { pantala: true, seed: host === 'seed' });
+    const [offered] = only(world.register('b'), 'sendParents');
+    const lost = (hostId: string, badParentIds: readonly string[]) =>
+      world.send({ type: 'rescheduled', hostId, taskId: TASK, peerId: `${hostId}-peer`, badParentIds });
+    const seeds = (offered?.parents ?? []).map(({ peerId }) => peerId);
+    expect(types(lost('b', seeds))).toContain('needBackToSource');
+    // The next one has that one.
+    world.register('c');
+    const answers = lost('c', seeds);
+    expect(only(answers, 'needBackToSource')).toEqual([]);
+    expect(only(answers, 'sendParents').at(-1)?.parents).toEqual([{ peerId: 'b-peer', hostId: 'b' }]);
+  });
+
   test('that wants a small range has the seed triggered with the range; the whole is asked for later', () => {
     const world = new World();
     world.host('seed', { seed: true, pantala: true });
@@ -214,6 +229,18 @@ describe('a host', () => {
     world.register('a', { peerId: 'renamed' });
     expect(world.core.peer(TASK, 'a-peer')).toBeUndefined();
     expect(world.core.peer(TASK, 'renamed')?.finishedPieces).toBe(1);
+  });
+
+  test('is told that it is alone, and that it is not any more', () => {
+    const world = new World();
+    world.host('a', { pantala: true });
+    expect(only(world.decisions, 'company')).toEqual([{ type: 'company', hostId: 'a', alone: true }]);
+    world.host('b', { pantala: true });
+    expect(only(world.decisions, 'company').slice(1)).toEqual([{ type: 'company', hostId: 'a', alone: false }]);
+    expect(only(world.send({ type: 'hostDeleted', hostId: 'b' }), 'company')).toHaveLength(1);
+    const forbidden = new World({ backToSourceCount: 0 });
+    forbidden.host('a', { pantala: true });
+    expect(only(forbidden.decisions, 'company')).toEqual([]);
   });
 
   test('that is no parent by its own wish is none', () => {

@@ -57,6 +57,7 @@ export class SchedulerLink implements AsyncDisposable {
   #queue: MessageQueue<Sent<typeof pantalaV1.ConverseRequestSchema>> | undefined;
   #up = false;
   #pantala = false;
+  #alone = false;
   #doubted = false;
   #asking: Promise<void> | undefined;
 
@@ -85,6 +86,11 @@ export class SchedulerLink implements AsyncDisposable {
   /** It hands out digests. */
   get pantala(): boolean {
     return this.#pantala;
+  }
+
+  /** No other host is known to it, so that nobody but the origin can be asked. */
+  get alone(): boolean {
+    return this.#alone;
   }
 
   /** Settles once the first attempt to reach it has ended, either way. */
@@ -205,6 +211,7 @@ export class SchedulerLink implements AsyncDisposable {
       queue.end();
       this.#queue = undefined;
       this.#pantala = false;
+      this.#alone = false;
     }
   }
 
@@ -224,6 +231,8 @@ export class SchedulerLink implements AsyncDisposable {
       for (const listener of this.#listeners.get(response.value.taskId) ?? []) listener.digestsVoid();
     } else if (response.case === 'heldTasksWanted') {
       this.#tellEverything();
+    } else if (response.case === 'company') {
+      this.#alone = response.value.alone;
     }
   }
 

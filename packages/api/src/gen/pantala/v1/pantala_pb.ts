@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pantala/v1/pantala.proto.
  */
 export const file_pantala_v1_pantala: GenFile = /*@__PURE__*/
-  fileDesc("ChhwYW50YWxhL3YxL3BhbnRhbGEucHJvdG8SCnBhbnRhbGEudjEiKAoIQmxvY2tSdW4SDQoFZmlyc3QYASABKA0SDQoFY291bnQYAiABKA0iggMKD0NvbnZlcnNlUmVxdWVzdBIPCgdob3N0X2lkGAEgASgJEisKCmhlbGRfdGFza3MYAiABKAsyFS5wYW50YWxhLnYxLkhlbGRUYXNrc0gAEjMKDnJlcG9ydF9kaWdlc3RzGAMgASgLMhkucGFudGFsYS52MS5SZXBvcnREaWdlc3RzSAASMQoNd2F0Y2hfZGlnZXN0cxgEIAEoCzIYLnBhbnRhbGEudjEuV2F0Y2hEaWdlc3RzSAASNQoPdW53YXRjaF9kaWdlc3RzGAUgASgLMhoucGFudGFsYS52MS5VbndhdGNoRGlnZXN0c0gAEjgKEXJlcG9ydF9iYWRfcGFyZW50GAYgASgLMhsucGFudGFsYS52MS5SZXBvcnRCYWRQYXJlbnRIABJNChxyZXBvcnRfd2hvbGVfZGlnZXN0X21pc21hdGNoGAcgASgLMiUucGFudGFsYS52MS5SZXBvcnRXaG9sZURpZ2VzdE1pc21hdGNoSABCCQoHcmVxdWVzdCJHCglIZWxkVGFza3MSIwoFdGFza3MYASADKAsyFC5wYW50YWxhLnYxLkhlbGRUYXNrEhUKDWNvbXBsZXRlX2xpc3QYAiABKAgitQEKCEhlbGRUYXNrEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEhMKC2Jsb2NrX2NvdW50GAQgASgNEgsKA3VybBgFIAEoCRIOCgZkaWdlc3QYBiABKAkSJwoGcGllY2VzGAcgAygLMhcucGFudGFsYS52MS5QaWVjZURpZ2VzdBIPCgdwZWVyX2lkGAggASgJIi0KC1BpZWNlRGlnZXN0Eg4KBm51bWJlchgBIAEoDRIOCgZkaWdlc3QYAiABKAwiQgoMQmxvY2tEaWdlc3RzEiEKA3J1bhgBIAEoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SDwoHZGlnZXN0cxgCIAEoDCKyAQoNUmVwb3J0RGlnZXN0cxIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSFgoOY29udGVudF9sZW5ndGgYAyABKAQSFAoMcGllY2VfbGVuZ3RoGAQgASgEEicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHwoMV2F0Y2hEaWdlc3RzEg8KB3Rhc2tfaWQYASABKAkiIQoOVW53YXRjaERpZ2VzdHMSDwoHdGFza19pZBgBIAEoCSJWCg9SZXBvcnRCYWRQYXJlbnQSDwoHdGFza19pZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEhEKCXBhcmVudF9pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoZUmVwb3J0V2hvbGVEaWdlc3RNaXNtYXRjaBIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkiuAEKEENvbnZlcnNlUmVzcG9uc2USLQoLZGlnZXN0X25ld3MYASABKAsyFi5wYW50YWxhLnYxLkRpZ2VzdE5ld3NIABIvCgxkaWdlc3RzX3ZvaWQYAiABKAsyFy5wYW50YWxhLnYxLkRpZ2VzdHNWb2lkSAASOAoRaGVsZF90YXNrc193YW50ZWQYAyABKAsyGy5wYW50YWxhLnYxLkhlbGRUYXNrc1dhbnRlZEgAQgoKCHJlc3BvbnNlIsgBCgpEaWdlc3ROZXdzEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEigKCWF1dGhvcml0eRgEIAEoDjIVLnBhbnRhbGEudjEuQXV0aG9yaXR5EicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHgoLRGlnZXN0c1ZvaWQSDwoHdGFza19pZBgBIAEoCSIRCg9IZWxkVGFza3NXYW50ZWQiEQoPRGVzY3JpYmVSZXF1ZXN0IlkKEERlc2NyaWJlUmVzcG9uc2USEAoIdGNwX3BvcnQYASABKA0SFAoMYmxvY2tfbGVuZ3RoGAIgASgNEgwKBHNlZWQYAyABKAgSDwoHaG9zdF9pZBgEIAEoCSJCChBXYXRjaFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSDwoHaG9zdF9pZBgCIAEoCRIMCgRidWxrGAMgASgIIqwBCghUYXNrTmV3cxIWCg5jb250ZW50X2xlbmd0aBgBIAEoBBIUCgxwaWVjZV9sZW5ndGgYAiABKAQSIgoEaGVsZBgDIAMoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SJgoIYXNzaWduZWQYBCADKAsyFC5wYW50YWxhLnYxLkJsb2NrUnVuEiYKCGRlZmVycmVkGAUgAygLMhQucGFudGFsYS52MS5CbG9ja1J1biKhAgoPT3BlblRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSCwoDdXJsGAIgASgJEkYKDnJlcXVlc3RfaGVhZGVyGAMgAygLMi4ucGFudGFsYS52MS5PcGVuVGFza1JlcXVlc3QuUmVxdWVzdEhlYWRlckVudHJ5EgsKA3RhZxgEIAEoCRITCgthcHBsaWNhdGlvbhgFIAEoCRIdChVmaWx0ZXJlZF9xdWVyeV9wYXJhbXMYBiADKAkSFAoMcGllY2VfbGVuZ3RoGAcgASgEEhsKE2NvbnRlbnRfZm9yX3Rhc2tfaWQYCCABKAkaNAoSUmVxdWVzdEhlYWRlckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiwgEKEE9wZW5UYXNrUmVzcG9uc2USFgoOY29udGVudF9sZW5ndGgYASABKAQSFAoMcGllY2VfbGVuZ3RoGAIgASgEEkkKD3Jlc3BvbnNlX2hlYWRlchgDIAMoCzIwLnBhbnRhbGEudjEuT3BlblRhc2tSZXNwb25zZS5SZXNwb25zZUhlYWRlckVudHJ5GjUKE1Jlc3BvbnNlSGVhZGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKFAQoPQ291bnRlZERvd25sb2FkEjMKCHJlc3BvbnNlGAEgASgLMiEuZGZkYWVtb24udjIuRG93bmxvYWRUYXNrUmVzcG9uc2USFAoMb3JpZ2luX2J5dGVzGAIgASgEEhIKCnBlZXJfYnl0ZXMYAyABKAQSEwoLbG9jYWxfYnl0ZXMYBCABKAQiGAoWTGlzdFN0b3JlZFRhc2tzUmVxdWVzdCJAChVTdGF0U3RvcmVkVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCRIWCg5jb21wdXRlX3NoYTI1NhgCIAEoCCLyAQoKU3RvcmVkVGFzaxIPCgd0YXNrX2lkGAEgASgJEgsKA3VybBgCIAEoCRIOCgZkaWdlc3QYAyABKAkSFgoOY29udGVudF9sZW5ndGgYBCABKAQSFAoMcGllY2VfbGVuZ3RoGAUgASgEEhIKCmhlbGRfYnl0ZXMYBiABKAQSEAoIY29tcGxldGUYByABKAgSFQoNY3JlYXRlZF9hdF9tcxgIIAEoBBIXCg9jb21wbGV0ZWRfYXRfbXMYCSABKAQSIgoEaGVsZBgKIAMoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SDgoGc2hhMjU2GAsgASgJKj8KCUF1dGhvcml0eRIZChVBVVRIT1JJVFlfVU5DT05GSVJNRUQQABIXChNBVVRIT1JJVFlfQ09ORklSTUVEEAEyVgoJU2NoZWR1bGVyEkkKCENvbnZlcnNlEhsucGFudGFsYS52MS5Db252ZXJzZVJlcXVlc3QaHC5wYW50YWxhLnYxLkNvbnZlcnNlUmVzcG9uc2UoATABMtcBCgRQZWVyEkUKCERlc2NyaWJlEhsucGFudGFsYS52MS5EZXNjcmliZVJlcXVlc3QaHC5wYW50YWxhLnYxLkRlc2NyaWJlUmVzcG9uc2USQQoJV2F0Y2hUYXNrEhwucGFudGFsYS52MS5XYXRjaFRhc2tSZXF1ZXN0GhQucGFudGFsYS52MS5UYXNrTmV3czABEkUKCE9wZW5UYXNrEhsucGFudGFsYS52MS5PcGVuVGFza1JlcXVlc3QaHC5wYW50YWxhLnYxLk9wZW5UYXNrUmVzcG9uc2Uy7wEKCkxvY2FsU3RvcmUSSQoJTGlzdFRhc2tzEiIucGFudGFsYS52MS5MaXN0U3RvcmVkVGFza3NSZXF1ZXN0GhYucGFudGFsYS52MS5TdG9yZWRUYXNrMAESRQoIU3RhdFRhc2sSIS5wYW50YWxhLnYxLlN0YXRTdG9yZWRUYXNrUmVxdWVzdBoWLnBhbnRhbGEudjEuU3RvcmVkVGFzaxJPCgxEb3dubG9hZFRhc2sSIC5kZmRhZW1vbi52Mi5Eb3dubG9hZFRhc2tSZXF1ZXN0GhsucGFudGFsYS52MS5Db3VudGVkRG93bmxvYWQwAWIGcHJvdG8z", [file_dfdaemon_v2_dfdaemon]);
+  fileDesc("ChhwYW50YWxhL3YxL3BhbnRhbGEucHJvdG8SCnBhbnRhbGEudjEiKAoIQmxvY2tSdW4SDQoFZmlyc3QYASABKA0SDQoFY291bnQYAiABKA0iggMKD0NvbnZlcnNlUmVxdWVzdBIPCgdob3N0X2lkGAEgASgJEisKCmhlbGRfdGFza3MYAiABKAsyFS5wYW50YWxhLnYxLkhlbGRUYXNrc0gAEjMKDnJlcG9ydF9kaWdlc3RzGAMgASgLMhkucGFudGFsYS52MS5SZXBvcnREaWdlc3RzSAASMQoNd2F0Y2hfZGlnZXN0cxgEIAEoCzIYLnBhbnRhbGEudjEuV2F0Y2hEaWdlc3RzSAASNQoPdW53YXRjaF9kaWdlc3RzGAUgASgLMhoucGFudGFsYS52MS5VbndhdGNoRGlnZXN0c0gAEjgKEXJlcG9ydF9iYWRfcGFyZW50GAYgASgLMhsucGFudGFsYS52MS5SZXBvcnRCYWRQYXJlbnRIABJNChxyZXBvcnRfd2hvbGVfZGlnZXN0X21pc21hdGNoGAcgASgLMiUucGFudGFsYS52MS5SZXBvcnRXaG9sZURpZ2VzdE1pc21hdGNoSABCCQoHcmVxdWVzdCJHCglIZWxkVGFza3MSIwoFdGFza3MYASADKAsyFC5wYW50YWxhLnYxLkhlbGRUYXNrEhUKDWNvbXBsZXRlX2xpc3QYAiABKAgitQEKCEhlbGRUYXNrEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEhMKC2Jsb2NrX2NvdW50GAQgASgNEgsKA3VybBgFIAEoCRIOCgZkaWdlc3QYBiABKAkSJwoGcGllY2VzGAcgAygLMhcucGFudGFsYS52MS5QaWVjZURpZ2VzdBIPCgdwZWVyX2lkGAggASgJIi0KC1BpZWNlRGlnZXN0Eg4KBm51bWJlchgBIAEoDRIOCgZkaWdlc3QYAiABKAwiQgoMQmxvY2tEaWdlc3RzEiEKA3J1bhgBIAEoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SDwoHZGlnZXN0cxgCIAEoDCKyAQoNUmVwb3J0RGlnZXN0cxIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSFgoOY29udGVudF9sZW5ndGgYAyABKAQSFAoMcGllY2VfbGVuZ3RoGAQgASgEEicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHwoMV2F0Y2hEaWdlc3RzEg8KB3Rhc2tfaWQYASABKAkiIQoOVW53YXRjaERpZ2VzdHMSDwoHdGFza19pZBgBIAEoCSJWCg9SZXBvcnRCYWRQYXJlbnQSDwoHdGFza19pZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEhEKCXBhcmVudF9pZBgDIAEoCRIOCgZyZWFzb24YBCABKAkiPQoZUmVwb3J0V2hvbGVEaWdlc3RNaXNtYXRjaBIPCgd0YXNrX2lkGAEgASgJEg8KB3BlZXJfaWQYAiABKAki4AEKEENvbnZlcnNlUmVzcG9uc2USLQoLZGlnZXN0X25ld3MYASABKAsyFi5wYW50YWxhLnYxLkRpZ2VzdE5ld3NIABIvCgxkaWdlc3RzX3ZvaWQYAiABKAsyFy5wYW50YWxhLnYxLkRpZ2VzdHNWb2lkSAASOAoRaGVsZF90YXNrc193YW50ZWQYAyABKAsyGy5wYW50YWxhLnYxLkhlbGRUYXNrc1dhbnRlZEgAEiYKB2NvbXBhbnkYBCABKAsyEy5wYW50YWxhLnYxLkNvbXBhbnlIAEIKCghyZXNwb25zZSIYCgdDb21wYW55Eg0KBWFsb25lGAEgASgIIsgBCgpEaWdlc3ROZXdzEg8KB3Rhc2tfaWQYASABKAkSFgoOY29udGVudF9sZW5ndGgYAiABKAQSFAoMcGllY2VfbGVuZ3RoGAMgASgEEigKCWF1dGhvcml0eRgEIAEoDjIVLnBhbnRhbGEudjEuQXV0aG9yaXR5EicKBnBpZWNlcxgFIAMoCzIXLnBhbnRhbGEudjEuUGllY2VEaWdlc3QSKAoGYmxvY2tzGAYgAygLMhgucGFudGFsYS52MS5CbG9ja0RpZ2VzdHMiHgoLRGlnZXN0c1ZvaWQSDwoHdGFza19pZBgBIAEoCSIRCg9IZWxkVGFza3NXYW50ZWQiEQoPRGVzY3JpYmVSZXF1ZXN0IlkKEERlc2NyaWJlUmVzcG9uc2USEAoIdGNwX3BvcnQYASABKA0SFAoMYmxvY2tfbGVuZ3RoGAIgASgNEgwKBHNlZWQYAyABKAgSDwoHaG9zdF9pZBgEIAEoCSJCChBXYXRjaFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSDwoHaG9zdF9pZBgCIAEoCRIMCgRidWxrGAMgASgIIqwBCghUYXNrTmV3cxIWCg5jb250ZW50X2xlbmd0aBgBIAEoBBIUCgxwaWVjZV9sZW5ndGgYAiABKAQSIgoEaGVsZBgDIAMoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SJgoIYXNzaWduZWQYBCADKAsyFC5wYW50YWxhLnYxLkJsb2NrUnVuEiYKCGRlZmVycmVkGAUgAygLMhQucGFudGFsYS52MS5CbG9ja1J1biKhAgoPT3BlblRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSCwoDdXJsGAIgASgJEkYKDnJlcXVlc3RfaGVhZGVyGAMgAygLMi4ucGFudGFsYS52MS5PcGVuVGFza1JlcXVlc3QuUmVxdWVzdEhlYWRlckVudHJ5EgsKA3RhZxgEIAEoCRITCgthcHBsaWNhdGlvbhgFIAEoCRIdChVmaWx0ZXJlZF9xdWVyeV9wYXJhbXMYBiADKAkSFAoMcGllY2VfbGVuZ3RoGAcgASgEEhsKE2NvbnRlbnRfZm9yX3Rhc2tfaWQYCCABKAkaNAoSUmVxdWVzdEhlYWRlckVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiwgEKEE9wZW5UYXNrUmVzcG9uc2USFgoOY29udGVudF9sZW5ndGgYASABKAQSFAoMcGllY2VfbGVuZ3RoGAIgASgEEkkKD3Jlc3BvbnNlX2hlYWRlchgDIAMoCzIwLnBhbnRhbGEudjEuT3BlblRhc2tSZXNwb25zZS5SZXNwb25zZUhlYWRlckVudHJ5GjUKE1Jlc3BvbnNlSGVhZGVyRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKFAQoPQ291bnRlZERvd25sb2FkEjMKCHJlc3BvbnNlGAEgASgLMiEuZGZkYWVtb24udjIuRG93bmxvYWRUYXNrUmVzcG9uc2USFAoMb3JpZ2luX2J5dGVzGAIgASgEEhIKCnBlZXJfYnl0ZXMYAyABKAQSEwoLbG9jYWxfYnl0ZXMYBCABKAQiGAoWTGlzdFN0b3JlZFRhc2tzUmVxdWVzdCJAChVTdGF0U3RvcmVkVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCRIWCg5jb21wdXRlX3NoYTI1NhgCIAEoCCLyAQoKU3RvcmVkVGFzaxIPCgd0YXNrX2lkGAEgASgJEgsKA3VybBgCIAEoCRIOCgZkaWdlc3QYAyABKAkSFgoOY29udGVudF9sZW5ndGgYBCABKAQSFAoMcGllY2VfbGVuZ3RoGAUgASgEEhIKCmhlbGRfYnl0ZXMYBiABKAQSEAoIY29tcGxldGUYByABKAgSFQoNY3JlYXRlZF9hdF9tcxgIIAEoBBIXCg9jb21wbGV0ZWRfYXRfbXMYCSABKAQSIgoEaGVsZBgKIAMoCzIULnBhbnRhbGEudjEuQmxvY2tSdW4SDgoGc2hhMjU2GAsgASgJKj8KCUF1dGhvcml0eRIZChVBVVRIT1JJVFlfVU5DT05GSVJNRUQQABIXChNBVVRIT1JJVFlfQ09ORklSTUVEEAEyVgoJU2NoZWR1bGVyEkkKCENvbnZlcnNlEhsucGFudGFsYS52MS5Db252ZXJzZVJlcXVlc3QaHC5wYW50YWxhLnYxLkNvbnZlcnNlUmVzcG9uc2UoATABMtcBCgRQZWVyEkUKCERlc2NyaWJlEhsucGFudGFsYS52MS5EZXNjcmliZVJlcXVlc3QaHC5wYW50YWxhLnYxLkRlc2NyaWJlUmVzcG9uc2USQQoJV2F0Y2hUYXNrEhwucGFudGFsYS52MS5XYXRjaFRhc2tSZXF1ZXN0GhQucGFudGFsYS52MS5UYXNrTmV3czABEkUKCE9wZW5UYXNrEhsucGFudGFsYS52MS5PcGVuVGFza1JlcXVlc3QaHC5wYW50YWxhLnYxLk9wZW5UYXNrUmVzcG9uc2Uy7wEKCkxvY2FsU3RvcmUSSQoJTGlzdFRhc2tzEiIucGFudGFsYS52MS5MaXN0U3RvcmVkVGFza3NSZXF1ZXN0GhYucGFudGFsYS52MS5TdG9yZWRUYXNrMAESRQoIU3RhdFRhc2sSIS5wYW50YWxhLnYxLlN0YXRTdG9yZWRUYXNrUmVxdWVzdBoWLnBhbnRhbGEudjEuU3RvcmVkVGFzaxJPCgxEb3dubG9hZFRhc2sSIC5kZmRhZW1vbi52Mi5Eb3dubG9hZFRhc2tSZXF1ZXN0GhsucGFudGFsYS52MS5Db3VudGVkRG93bmxvYWQwAWIGcHJvdG8z", [file_dfdaemon_v2_dfdaemon]);
 
 /**
  * A part of a task's blocks: consecutive block numbers.
@@ -389,6 +389,12 @@ export type ConverseResponse = Message<"pantala.v1.ConverseResponse"> & {
      */
     value: HeldTasksWanted;
     case: "heldTasksWanted";
+  } | {
+    /**
+     * @generated from field: pantala.v1.Company company = 4;
+     */
+    value: Company;
+    case: "company";
   } | { case: undefined; value?: undefined };
 };
 
@@ -398,6 +404,26 @@ export type ConverseResponse = Message<"pantala.v1.ConverseResponse"> & {
  */
 export const ConverseResponseSchema: GenMessage<ConverseResponse> = /*@__PURE__*/
   messageDesc(file_pantala_v1_pantala, 11);
+
+/**
+ * Whether there is anybody but the host that is told. One that is alone needs no leave to ask origins: nobody else can
+ * have the content, or be asked for it. Told when it changes; a host that was told nothing is not alone.
+ *
+ * @generated from message pantala.v1.Company
+ */
+export type Company = Message<"pantala.v1.Company"> & {
+  /**
+   * @generated from field: bool alone = 1;
+   */
+  alone: boolean;
+};
+
+/**
+ * Describes the message pantala.v1.Company.
+ * Use `create(CompanySchema)` to create a new message.
+ */
+export const CompanySchema: GenMessage<Company> = /*@__PURE__*/
+  messageDesc(file_pantala_v1_pantala, 12);
 
 /**
  * @generated from message pantala.v1.DigestNews
@@ -439,7 +465,7 @@ export type DigestNews = Message<"pantala.v1.DigestNews"> & {
  * Use `create(DigestNewsSchema)` to create a new message.
  */
 export const DigestNewsSchema: GenMessage<DigestNews> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 12);
+  messageDesc(file_pantala_v1_pantala, 13);
 
 /**
  * @generated from message pantala.v1.DigestsVoid
@@ -456,7 +482,7 @@ export type DigestsVoid = Message<"pantala.v1.DigestsVoid"> & {
  * Use `create(DigestsVoidSchema)` to create a new message.
  */
 export const DigestsVoidSchema: GenMessage<DigestsVoid> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 13);
+  messageDesc(file_pantala_v1_pantala, 14);
 
 /**
  * @generated from message pantala.v1.HeldTasksWanted
@@ -469,7 +495,7 @@ export type HeldTasksWanted = Message<"pantala.v1.HeldTasksWanted"> & {
  * Use `create(HeldTasksWantedSchema)` to create a new message.
  */
 export const HeldTasksWantedSchema: GenMessage<HeldTasksWanted> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 14);
+  messageDesc(file_pantala_v1_pantala, 15);
 
 /**
  * @generated from message pantala.v1.DescribeRequest
@@ -482,7 +508,7 @@ export type DescribeRequest = Message<"pantala.v1.DescribeRequest"> & {
  * Use `create(DescribeRequestSchema)` to create a new message.
  */
 export const DescribeRequestSchema: GenMessage<DescribeRequest> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 15);
+  messageDesc(file_pantala_v1_pantala, 16);
 
 /**
  * @generated from message pantala.v1.DescribeResponse
@@ -516,7 +542,7 @@ export type DescribeResponse = Message<"pantala.v1.DescribeResponse"> & {
  * Use `create(DescribeResponseSchema)` to create a new message.
  */
 export const DescribeResponseSchema: GenMessage<DescribeResponse> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 16);
+  messageDesc(file_pantala_v1_pantala, 17);
 
 /**
  * @generated from message pantala.v1.WatchTaskRequest
@@ -545,7 +571,7 @@ export type WatchTaskRequest = Message<"pantala.v1.WatchTaskRequest"> & {
  * Use `create(WatchTaskRequestSchema)` to create a new message.
  */
 export const WatchTaskRequestSchema: GenMessage<WatchTaskRequest> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 17);
+  messageDesc(file_pantala_v1_pantala, 18);
 
 /**
  * @generated from message pantala.v1.TaskNews
@@ -588,7 +614,7 @@ export type TaskNews = Message<"pantala.v1.TaskNews"> & {
  * Use `create(TaskNewsSchema)` to create a new message.
  */
 export const TaskNewsSchema: GenMessage<TaskNews> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 18);
+  messageDesc(file_pantala_v1_pantala, 19);
 
 /**
  * @generated from message pantala.v1.OpenTaskRequest
@@ -644,7 +670,7 @@ export type OpenTaskRequest = Message<"pantala.v1.OpenTaskRequest"> & {
  * Use `create(OpenTaskRequestSchema)` to create a new message.
  */
 export const OpenTaskRequestSchema: GenMessage<OpenTaskRequest> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 19);
+  messageDesc(file_pantala_v1_pantala, 20);
 
 /**
  * @generated from message pantala.v1.OpenTaskResponse
@@ -671,7 +697,7 @@ export type OpenTaskResponse = Message<"pantala.v1.OpenTaskResponse"> & {
  * Use `create(OpenTaskResponseSchema)` to create a new message.
  */
 export const OpenTaskResponseSchema: GenMessage<OpenTaskResponse> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 20);
+  messageDesc(file_pantala_v1_pantala, 21);
 
 /**
  * @generated from message pantala.v1.CountedDownload
@@ -707,7 +733,7 @@ export type CountedDownload = Message<"pantala.v1.CountedDownload"> & {
  * Use `create(CountedDownloadSchema)` to create a new message.
  */
 export const CountedDownloadSchema: GenMessage<CountedDownload> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 21);
+  messageDesc(file_pantala_v1_pantala, 22);
 
 /**
  * @generated from message pantala.v1.ListStoredTasksRequest
@@ -720,7 +746,7 @@ export type ListStoredTasksRequest = Message<"pantala.v1.ListStoredTasksRequest"
  * Use `create(ListStoredTasksRequestSchema)` to create a new message.
  */
 export const ListStoredTasksRequestSchema: GenMessage<ListStoredTasksRequest> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 22);
+  messageDesc(file_pantala_v1_pantala, 23);
 
 /**
  * @generated from message pantala.v1.StatStoredTaskRequest
@@ -744,7 +770,7 @@ export type StatStoredTaskRequest = Message<"pantala.v1.StatStoredTaskRequest"> 
  * Use `create(StatStoredTaskRequestSchema)` to create a new message.
  */
 export const StatStoredTaskRequestSchema: GenMessage<StatStoredTaskRequest> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 23);
+  messageDesc(file_pantala_v1_pantala, 24);
 
 /**
  * @generated from message pantala.v1.StoredTask
@@ -821,7 +847,7 @@ export type StoredTask = Message<"pantala.v1.StoredTask"> & {
  * Use `create(StoredTaskSchema)` to create a new message.
  */
 export const StoredTaskSchema: GenMessage<StoredTask> = /*@__PURE__*/
-  messageDesc(file_pantala_v1_pantala, 24);
+  messageDesc(file_pantala_v1_pantala, 25);
 
 /**
  * @generated from enum pantala.v1.Authority
