@@ -81,6 +81,8 @@ export class Conductor implements AsyncDisposable {
   #verified = false;
   #closed = false;
   #restarts = 0;
+  /** Why the last readers got nothing. */
+  #failure: PantalaError | undefined;
 
   constructor(
     env: Environment,
@@ -203,6 +205,7 @@ export class Conductor implements AsyncDisposable {
   async *extents(range: ByteRange, signal: AbortSignal): AsyncGenerator<ByteRange> {
     const bulk = lengthOf(range) > URGENT_LENGTH && isMostOf(range, this.task.geometry.contentLength);
     using demand = this.#demands.add(range, bulk, monotonicNow());
+    this.#failure = undefined;
     try {
       while (demand.position < range.end) {
         throwIfAborted(signal);
@@ -255,6 +258,7 @@ export class Conductor implements AsyncDisposable {
     this.#check[Symbol.dispose]();
     await this.#parents[Symbol.asyncDispose]();
     await this.#origin.settled();
+    if (this.#failure !== undefined) this.#membership.failed(this.#failure.message);
     await this.#membership[Symbol.asyncDispose]();
     this.#env.metrics.runningTasks.add(-1);
   }
@@ -550,6 +554,7 @@ export class Conductor implements AsyncDisposable {
     if (this.#closed) return;
     this.#logger.warn('download failed', { reason: error.message, code: error.code });
     this.#env.metrics.failedTasks.add();
+    this.#failure = error;
     this.#prefetching = false;
     this.#demands.fail(error);
   }

@@ -23,7 +23,7 @@ const SCHEDULER_GRACE = 3000;
 const REFUSAL_TIME = 10_000;
 /** Milliseconds for which digests are gathered before they are reported together, at first and at most. */
 const FIRST_REPORT_DELAY = 10;
-const LONGEST_REPORT_DELAY = 50;
+const LONGEST_REPORT_DELAY = 100;
 
 /** Milliseconds after which the only host there is registers a download, unless it has ended before. */
 const ALONE_DELAY = 20;
@@ -184,6 +184,11 @@ export class Membership implements AsyncDisposable {
     this.#finished = true;
     this.#over.resolve();
     this.#session?.finished();
+  }
+
+  /** Readers were told that it cannot be had, and nobody has come since. */
+  failed(reason: string): void {
+    this.#session?.failed(reason);
   }
 
   wholeDigestMismatch(): void {
