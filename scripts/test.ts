@@ -8,8 +8,9 @@ const HELP = `Usage: ./test [--full] [--only SUITE]...
 
 Runs the checks (types, lint, order of the packages) and the tests; installs what they need.
 
-  --full        everything: 1 GiB files, hundreds of kills, long mutations, slow rate limits
-  --only SUITE  check, unit, e2e or faults; may be given more than once
+  --full        everything: 1 GiB files, hundreds of kills, long mutations, slow rate limits, and the programs of
+                others that scripts/judges installs
+  --only SUITE  check, unit, e2e, faults or judges; may be given more than once
 
 Examples:
   ./test
@@ -22,6 +23,8 @@ interface Suite {
   readonly command: readonly string[];
   /** vitest writes its counts here. */
   readonly counts: boolean;
+  /** Only with --full, or when it is named. */
+  readonly full?: boolean;
 }
 
 interface Counts {
@@ -52,10 +55,16 @@ const SUITES: readonly Suite[] = [
   { name: 'unit', command: [vitest, 'run', '--config', 'vitest.config.ts'], counts: true },
   {
     name: 'e2e',
-    command: [vitest, 'run', '--config', 'e2e/vitest.config.ts', '--exclude', 'e2e/faults/**'],
+    command: [vitest, 'run', '--config', 'e2e/vitest.config.ts', '--exclude', 'e2e/{faults,judges}/**'],
     counts: true,
   },
   { name: 'faults', command: [vitest, 'run', '--config', 'e2e/vitest.config.ts', 'e2e/faults/'], counts: true },
+  {
+    name: 'judges',
+    command: [vitest, 'run', '--config', 'e2e/vitest.config.ts', 'e2e/judges/'],
+    counts: true,
+    full: true,
+  },
 ];
 
 const { values } = parseArgs({
@@ -71,14 +80,14 @@ if (values.help) {
 }
 const unknown = values.only?.filter((name) => !SUITES.some((suite) => suite.name === name)) ?? [];
 if (unknown.length > 0) {
-  process.stderr.write(`./test: no suite "${unknown.join('", "')}"; there are check, unit, e2e and faults\n`);
+  process.stderr.write(`./test: no suite "${unknown.join('", "')}"; there are check, unit, e2e, faults and judges\n`);
   process.exit(64);
 }
 
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 const scratch = mkdtempSync(join(tmpdir(), 'pantala-test-'));
 for (const suite of SUITES) {
-  if (values.only !== undefined && !values.only.includes(suite.name)) continue;
+  if (values.only === undefined ? suite.full === true && !values.full : !values.only.includes(suite.name)) continue;
   process.stdout.write(`${styleText('bold', `\n== ${suite.name}`)}\n`);
   const counts = runSuite(suite);
   total.passed += counts.passed;
