@@ -258,7 +258,8 @@ export class Conductor implements AsyncDisposable {
     this.#check[Symbol.dispose]();
     await this.#parents[Symbol.asyncDispose]();
     await this.#origin.settled();
-    if (this.#failure !== undefined) this.#membership.failed(this.#failure.message);
+    // Who holds a part is of use to others even so.
+    if (this.#failure !== undefined && this.task.blocks.count === 0) this.#membership.failed(this.#failure.message);
     await this.#membership[Symbol.asyncDispose]();
     this.#env.metrics.runningTasks.add(-1);
   }

@@ -46,7 +46,10 @@ export class OriginSource {
   /** Fetches a run of blocks that somebody waits for. */
   fetch(run: BlockRun): void {
     if (!this.#options.ranges) {
-      this.stream({ first: 0, count: run.first + run.count });
+      // What was wanted before goes on being wanted.
+      const before = this.#streaming === undefined ? undefined : this.#wanted;
+      const end = Math.max(run.first + run.count, before === undefined ? 0 : before.first + before.count);
+      this.stream({ first: 0, count: end });
       return;
     }
     const { selection } = this.#options;
