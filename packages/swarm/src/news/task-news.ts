@@ -5,11 +5,15 @@ import { Dealer } from './dealer.ts';
 
 /**
  * Milliseconds between two messages to one watcher: the first one after a quiet time goes at once, and the more have
- * gone since then the longer the next is gathered. A crowd of eight tells each other things in 56 directions.
+ * gone since then the longer the next is gathered: a crowd of eight tells each other things in 56 directions. When
+ * little is missing there is little else to ask for meanwhile.
  */
 const FIRST_PAUSE = 20;
-const LONGEST_PAUSE = 100;
+const LONGEST_PAUSE = 200;
 const PAUSE_GROWTH = 4;
+const LAST_PAUSE = 50;
+/** Share of the content from which on news are hurried again. */
+const NEARLY_ALL = 0.95;
 /** Milliseconds between signs of life while this node itself asks the origin. */
 const SIGN_INTERVAL = 400;
 /** Runs in one message. */
@@ -74,7 +78,8 @@ export class TaskNewsBoard {
           first = false;
           lastSent = performance.now();
           yield this.#message(name, watch, dealt);
-          await quiet(pause, watcher.signal);
+          const hurried = this.#task.blocks.count > NEARLY_ALL * this.#task.geometry.blockCount;
+          await quiet(hurried ? Math.min(pause, LAST_PAUSE) : pause, watcher.signal);
           pause = Math.min(LONGEST_PAUSE, pause + PAUSE_GROWTH);
           continue;
         }

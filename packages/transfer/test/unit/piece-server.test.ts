@@ -351,6 +351,45 @@ describe('parents that misbehave', () => {
     });
   }
 
+  it('stops inside a gathered frame: what has come is handed over, and the rest goes on in its place', async () => {
+    const sent = task.content.subarray(0, 16 * BLOCK_LENGTH);
+    const first = 5 * BLOCK_LENGTH + 777;
+    let goOn = (): void => {};
+    const parent = await fakeParent((socket, message) => {
+      if (message.kind !== 'range-request') return;
+      const { request, run } = message;
+      socket.write(encodePacket({ kind: 'range-data', request, run, bytes: sent.length }));
+      socket.write(sent.subarray(0, first));
+      goOn = () => {
+        socket.write(sent.subarray(first));
+        socket.write(encodePacket({ kind: 'range-end', request }));
+      };
+    });
+    await using pool = newPool();
+    const connection = await pool.connection({ host: '127.0.0.1', port: parent.port });
+    const parts: { readonly run: BlockRun; readonly data: Buffer }[] = [];
+    const fetched = connection.fetch(
+      requestOf(
+        task,
+        { first: 0, count: 16 },
+        {
+          gather: true,
+          onBlocks: async (run, data) => {
+            // The memory is lent: the bytes that go on coming meanwhile must not get into it.
+            if (parts.length === 0) goOn();
+            await pause(30);
+            parts.push({ run, data: Buffer.from(data) });
+          },
+        },
+      ),
+    );
+    await fetched;
+    parent.server.close();
+    expect(parts[0]?.run.count).toBeLessThanOrEqual(5);
+    expect(parts.reduce((count, { run }) => count + run.count, 0)).toBe(16);
+    expect(Buffer.concat(parts.map(({ data }) => data)).equals(sent)).toBe(true);
+  });
+
   it('a parent that is not there is unavailable', async () => {
     const server = await serve();
     await server[Symbol.asyncDispose]();
