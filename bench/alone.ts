@@ -8,7 +8,7 @@ import { benchOptions, type Figure, type Row, report, say } from './lib/report.t
 /** B10: never worse than direct. One machine alone, all peers bad, the scheduler dead, tiny files. */
 const options = benchOptions({
   name: 'alone',
-  what: 'One node against a direct download on links of 200 Mbit/s: alone, with bad peers, without a scheduler.',
+  what: 'One node against a direct download on links of 200 Mbit/s: alone, with bad peers, with a dead scheduler or seed.',
   own: { size: '128', megabits: '200' },
   runs: 7,
 });
@@ -39,6 +39,17 @@ await scenario('all peers bad', TIMEOUT, async () => {
   const settings = { nodes: { seed1: { storage: { server: { ip: '127.0.0.1' } } } } };
   const bad = await network.addNode(link);
   return Swarm.start({ scheduler: control, seeds: [bad], peers: [near], parent: MEMORY, settings });
+});
+await scenario('seed silent', TIMEOUT, async () => {
+  const silent = await network.addNode(link);
+  const swarm = await Swarm.start({ scheduler: control, seeds: [silent], peers: [near], parent: MEMORY });
+  swarm.seeds[0]?.program.signal('SIGSTOP');
+  return swarm;
+});
+await scenario('scheduler silent', TIMEOUT, async () => {
+  const swarm = await Swarm.start({ scheduler: control, seeds: [], peers: [near], parent: MEMORY });
+  swarm.scheduler.program.signal('SIGSTOP');
+  return swarm;
 });
 report('alone', options, figures(), rows);
 process.exit();

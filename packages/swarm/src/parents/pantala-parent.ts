@@ -41,6 +41,7 @@ export class PantalaParent implements Parent {
     this.fetchesMissing = options.candidate.seed;
     this.#options = options;
     this.#watching = this.#watch();
+    void this.#connectAhead();
   }
 
   async fetch(fetch: ParentFetch): Promise<void> {
@@ -59,6 +60,16 @@ export class PantalaParent implements Parent {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new PantalaError('cancelled', 'the parent is not needed any more'));
     await this.#watching;
+  }
+
+  /** Before anything is asked for: the first request finds a connection, and who cannot be reached is known at once. */
+  async #connectAhead(): Promise<void> {
+    const { connect, pieces, listener } = this.#options;
+    try {
+      await connect(pieces, this.#stop.signal);
+    } catch (error) {
+      if (!this.#stop.signal.aborted) listener.gone(PantalaError.from(error));
+    }
   }
 
   async #fetchOnce(fetch: ParentFetch): Promise<void> {

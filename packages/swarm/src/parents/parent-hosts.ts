@@ -26,7 +26,7 @@ interface ParentHost {
   readonly pauses: Backoff;
   /** Milliseconds (monotonic) until which it is left out. */
   pausedUntil: number;
-  /** It is left out as it has not answered yet; it comes back as soon as it does. */
+  /** It is left out as it has not answered yet: it is asked for a sign apart from any reader, and then comes back. */
   doubted: boolean;
   described: Promise<Description> | undefined;
 }
@@ -55,14 +55,16 @@ export class ParentHosts implements AsyncDisposable {
 
   /** Whether a peer may be asked: it has not failed lately. */
   isUsable(address: ServerAddress): boolean {
-    return this.#host(address).pausedUntil <= monotonicNow();
+    const host = this.#host(address);
+    if (host.pausedUntil > monotonicNow()) return false;
+    if (host.doubted) this.#probe(host, address);
+    return !host.doubted;
   }
 
   /** It failed: leave it out for a while, longer each time. */
   failed(address: ServerAddress): void {
     const host = this.#host(address);
     host.pausedUntil = monotonicNow() + Math.max(FIRST_PAUSE, host.pauses.next());
-    host.doubted = false;
     host.described = undefined;
   }
 
@@ -71,7 +73,7 @@ export class ParentHosts implements AsyncDisposable {
     const host = this.#host(address);
     if (host.pausedUntil > monotonicNow()) return;
     host.doubted = true;
-    host.pausedUntil = monotonicNow() + LONGEST_PAUSE;
+    host.pausedUntil = monotonicNow() + FIRST_PAUSE;
   }
 
   /** It has answered after all. */
@@ -113,6 +115,19 @@ export class ParentHosts implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const host of this.#hosts.values()) closeHost(host);
     this.#hosts.clear();
+  }
+
+  /** Asks one that was silent for a sign; no reader waits for it. */
+  #probe(host: ParentHost, address: ServerAddress): void {
+    host.pausedUntil = monotonicNow() + DESCRIBE_TIMEOUT;
+    const described = describe(host, address);
+    described.then(
+      () => {
+        host.described = described;
+        this.heard(address);
+      },
+      () => this.failed(address),
+    );
   }
 
   #host(address: ServerAddress): ParentHost {
