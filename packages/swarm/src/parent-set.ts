@@ -67,7 +67,7 @@ export class ParentSet implements AsyncDisposable {
   #missing = 0;
   /** Pieces whose list is being asked for by itself. */
   readonly #lists = new Set<number>();
-  /** Parents that gave wrong bytes: never again for this task. */
+  /** Hosts that gave wrong bytes: never again for this task, under whatever peer id. */
   readonly #banned = new Set<string>();
 
   constructor(deps: ParentSetDependencies) {
@@ -87,7 +87,8 @@ export class ParentSet implements AsyncDisposable {
   offer(candidates: readonly Candidate[]): void {
     const { hosts } = this.#deps;
     const usable = candidates.filter(
-      ({ peerId, address }) => !this.#banned.has(peerId) && (this.#members.has(peerId) || hosts.isUsable(address)),
+      ({ peerId, hostId, address }) =>
+        !this.#banned.has(hostId) && (this.#members.has(peerId) || hosts.isUsable(address)),
     );
     const refused = candidates.filter((candidate) => !usable.includes(candidate));
     if (refused.length > 0) this.#deps.refused(refused);
@@ -297,7 +298,7 @@ export class ParentSet implements AsyncDisposable {
       return;
     }
     const bad = error.code === 'data-loss';
-    if (bad) this.#banned.add(candidate.peerId);
+    if (bad) this.#banned.add(candidate.hostId);
     if (bad || error.code === 'unavailable' || error.code === 'deadline-exceeded') {
       this.#deps.hosts.failed(candidate.address);
     }

@@ -92,6 +92,7 @@ export class ParentHosts implements AsyncDisposable {
   /** Learns what a candidate speaks, and begins to watch what it holds. @throws when it cannot be reached */
   async open(candidate: Candidate, open: OpenParent, signal: AbortSignal): Promise<Parent> {
     const host = this.#host(candidate.address);
+    const met = host.described !== undefined;
     host.described ??= describe(host, candidate.address);
     const described = host.described;
     const description = await abortable(described, signal).catch((error: unknown) => {
@@ -99,6 +100,8 @@ export class ParentHosts implements AsyncDisposable {
       throw error;
     });
     const { task, listener } = open;
+    // It has just answered: whatever it is slow with now, it is not dead.
+    if (!met) listener.news({ held: [], assigned: [], deferred: [] });
     const common = { candidate, task, hostId: this.#hostId, listener };
     if (description === 'upstream')
       return new UpstreamParent({ ...common, client: host.upload, limiter: this.#limiter });
