@@ -1,12 +1,12 @@
 import { Containerd, loopbackPlace, machineImage, pushImage, Registry } from '@pantala/testkit';
 import { expect, test } from 'vitest';
 import { Stage, stored } from '../lib/stage.ts';
-import { judge, whyNot } from './lib/installed.ts';
+import { judge, titled, whyNot } from './lib/installed.ts';
 
 const missing = whyNot('containerd', 'ctr');
 
 test.skipIf(missing !== undefined)(
-  `containerd 2 pulls an image of several layers through our mirror, by ctr and by CRI${missing === undefined ? '' : ` (${missing})`}`,
+  titled('containerd 2 pulls an image of several layers through our mirror, by ctr and by CRI', missing),
   async () => {
     const image = await machineImage({ bytes: 60e6, layers: 4 });
     await using stage = await Stage.start({

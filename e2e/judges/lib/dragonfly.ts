@@ -9,6 +9,8 @@ export interface DragonflyOptions {
   readonly scheduler?: string;
   /** Announces itself as a seed, which a scheduler may tell to download. */
   readonly seed?: boolean;
+  /** Of what it gives to others, as its configuration has it: "20MiB" a second. */
+  readonly uploadRate?: string;
 }
 
 /** Bytes that a daemon got, by its own metrics. */
@@ -66,8 +68,8 @@ export class Dragonfly implements AsyncDisposable {
       scheduler: { announceInterval: '10s' },
       storage: { dir: folder('data'), keep: true, server: { ip: address, tcpPort: 4005, quicPort: 4006 } },
       download: { server: { socketPath: scratch.join('d.sock') } },
-      upload: { server: { ip: address, port: 4000 } },
-      proxy: { server: { ip: address, port: 4001 } },
+      upload: { server: { ip: address, port: 4000 }, bandwidthLimit: options.uploadRate ?? '50GB' },
+      proxy: { server: { ip: address, port: 4001 }, rules: [{ regex: '.*' }] },
       health: { server: { ip: address, port: health } },
       metrics: { server: { ip: address, port: metrics } },
       stats: { server: { ip: address, port: stats } },
@@ -94,6 +96,10 @@ export class Dragonfly implements AsyncDisposable {
       await scratch[Symbol.asyncDispose]();
       throw new Error(`${hostname} did not start:\n${said.slice(-3000)}`, { cause: error });
     }
+  }
+
+  get proxy(): string {
+    return `http://${this.address}:4001`;
   }
 
   /** Has it download with dfget, to its end. */
@@ -123,6 +129,11 @@ export class Dragonfly implements AsyncDisposable {
 
   log(): string {
     return logOf(this.#scratch.join('log', 'dfdaemon.log'));
+  }
+
+  /** As a crash looks. */
+  async kill(): Promise<void> {
+    await this.#program.kill();
   }
 
   /** An orderly end: it takes leave of the scheduler. */

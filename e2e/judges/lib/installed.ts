@@ -16,3 +16,8 @@ export function whyNot(...names: readonly string[]): string | undefined {
   const missing = names.filter((name) => !existsSync(judge(name)));
   return missing.length === 0 ? undefined : `no ${missing.join(', ')} in ${FOLDER}: run scripts/judges`;
 }
+
+/** A test's name, with the reason when it is skipped. */
+export function titled(name: string, reason: string | undefined): string {
+  return reason === undefined ? name : `${name} (${reason})`;
+}

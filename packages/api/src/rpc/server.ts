@@ -8,6 +8,7 @@ import { type RpcTls, serverCredentials } from './credentials.ts';
 import { definitionOf } from './definition.ts';
 import type { ServedService } from './handlers.ts';
 import { HealthBoard } from './health.ts';
+import { adaptStreams } from './http2-streams.ts';
 import {
   FLOW_CONTROL_WINDOW,
   KEEPALIVE_TIMEOUT,
@@ -16,7 +17,6 @@ import {
   STOP_TIMEOUT,
 } from './limits.ts';
 import { implementation } from './server-methods.ts';
-import { releaseUnreadRequests } from './unread-requests.ts';
 
 export interface ServerOptions {
   /** Made by `serve(Service, handlers)`. grpc.health.v1.Health is added to them. */
@@ -53,7 +53,6 @@ const SERVER_KEEPALIVE_INTERVAL = 30_000;
  * @throws `unavailable` when the address cannot be had, `already-exists` when somebody answers on the unix socket
  */
 export async function createServer(options: ServerOptions): Promise<RpcServer> {
-  releaseUnreadRequests();
   const stopping = new AbortController();
   const health = new HealthBoard(options.services.map(({ service }) => service.typeName));
   const maxMessageLength = options.maxMessageLength ?? MAX_MESSAGE_LENGTH;
@@ -89,6 +88,8 @@ function addService(server: Server, { service, handlers }: ServedService, stoppi
     implementations[method.localName] = implementation(method, handlers[method.localName], stopping);
   }
   server.addService(definition, implementations);
+  const streaming = service.methods.filter(({ methodKind }) => /^(server|bidi)_streaming$/.test(methodKind));
+  adaptStreams(streaming.map(({ name }) => `/${service.typeName}/${name}`));
 }
 
 interface Listening {

@@ -6,6 +6,7 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect as connectTo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { PantalaError } from '@pantala/base';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
@@ -196,6 +197,40 @@ describe('TCP', () => {
     expect(trailers).toMatchObject({ 'grpc-status': '0' });
     await once(stream, 'close');
     expect(stream.rstCode).toBe(0);
+    session.destroy();
+  });
+
+  test("a streamed answer outlives the caller's time-out for its beginning", async () => {
+    await using server = await createServer({
+      address: ANY_PORT,
+      services: [
+        serve(Peer, {
+          async *watchTask() {
+            yield {};
+            await sleep(200);
+            yield {};
+          },
+        }),
+      ],
+    });
+    const { host, port } = server.address as { readonly host: string; readonly port: number };
+    const session = connectHttp2(`http://${host}:${port}`);
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/pantala.v1.Peer/WatchTask',
+      'content-type': 'application/grpc',
+      'grpc-timeout': '50m',
+      te: 'trailers',
+    });
+    let bytes = 0;
+    stream.on('data', (data: Buffer) => {
+      bytes += data.length;
+    });
+    stream.end(Buffer.alloc(5));
+    const [trailers] = await once(stream, 'trailers');
+    expect(trailers).toMatchObject({ 'grpc-status': '0' });
+    // Two empty messages.
+    expect(bytes).toBe(10);
     session.destroy();
   });
 
