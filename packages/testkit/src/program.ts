@@ -47,6 +47,7 @@ const OUTPUT_LIMIT = 4 * 1024 * 1024;
 const CLOCK_TICKS = 100;
 const NO_USAGE: Usage = { cpuSeconds: 0, rss: 0, rssAnon: 0, peakRss: 0 };
 
+const setprivInstalled = installed('setpriv');
 const living = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of living) child.kill('SIGKILL');
@@ -95,7 +96,7 @@ export class Program implements AsyncDisposable {
 
   /** @throws `failed-precondition` when it ends, or `deadline-exceeded` when it is not ready in time. */
   static async start(command: string, args: readonly string[], options: ProgramOptions = {}): Promise<Program> {
-    const [file, rest] = options.place?.wrap(command, args) ?? [command, args];
+    const [file, rest] = tied(...(options.place?.wrap(command, args) ?? [command, args]));
     const program = new Program(
       options.name ?? basename(command),
       spawn(file, rest, {
@@ -222,6 +223,12 @@ export function usageOf(pid: number): Usage | undefined {
 export function installed(command: string): boolean {
   const folders = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
   return folders.some((folder) => existsSync(`${folder}/${command}`));
+}
+
+/** A command line whose process the kernel ends with ours, even when ours is killed. */
+function tied(command: string, args: readonly string[]): readonly [string, readonly string[]] {
+  if (!setprivInstalled) return [command, args];
+  return ['setpriv', ['--pdeathsig', 'KILL', '--', command, ...args]];
 }
 
 function keep(text: string): string {

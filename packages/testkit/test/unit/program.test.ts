@@ -1,5 +1,6 @@
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Program, run, usageOf } from '../../src/index.ts';
+import { installed, Program, run, until, usageOf } from '../../src/index.ts';
 
 test('a program is ready when it says so, and its end is known', async () => {
   const script = "console.log('ready'); setInterval(() => {}, 1000)";
@@ -22,4 +23,20 @@ test('a command that fails is an error with its output, unless it may', async ()
   await expect(run('sh', ['-c', 'echo broken >&2; exit 4'])).rejects.toThrow(/status 4\nbroken/);
   expect(await run('sh', ['-c', 'exit 4'], { check: false })).toMatchObject({ code: 4 });
   expect(await run('no-such-command-here', [], { check: false })).toMatchObject({ code: 127 });
+});
+
+test.skipIf(!installed('setpriv'))('programs end with the one that started them, even when it is killed', async () => {
+  const module = join(import.meta.dirname, '../../src/index.ts');
+  const script = `
+    const { Program } = await import(${JSON.stringify(module)});
+    const child = await Program.start('sleep', ['1000']);
+    console.log('child ' + child.pid + '.');
+    setInterval(() => {}, 1000);`;
+  await using parent = await Program.start(process.execPath, ['--input-type=module', '-e', script], {
+    ready: /child \d+\./,
+  });
+  const pid = Number(/child (\d+)\./.exec(parent.stdout)?.[1]);
+  await until(() => usageOf(pid) !== undefined, { what: 'the child runs' });
+  await parent.kill();
+  await until(() => usageOf(pid) === undefined, { what: 'the child is gone' });
 });
