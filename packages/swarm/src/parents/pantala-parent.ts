@@ -64,9 +64,9 @@ export class PantalaParent implements Parent {
 
   /** Before anything is asked for: the first request finds a connection, and who cannot be reached is known at once. */
   async #connectAhead(): Promise<void> {
-    const { connect, pieces, listener } = this.#options;
+    const { pieces, listener } = this.#options;
     try {
-      await connect(pieces, this.#stop.signal);
+      await this.#options.connect(pieces, this.#stop.signal);
     } catch (error) {
       if (!this.#stop.signal.aborted) listener.gone(PantalaError.from(error));
     }
