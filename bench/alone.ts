@@ -43,6 +43,9 @@ await scenario('all peers bad', TIMEOUT, async () => {
 await scenario('seed silent', TIMEOUT, async () => {
   const silent = await network.addNode(link);
   const swarm = await Swarm.start({ scheduler: control, seeds: [silent], peers: [near], parent: MEMORY });
+  // It has worked before it stops: a seed that was never in conversation is one of Dragonfly's to the scheduler.
+  const first = origin.addFile('first', new Content(SIZES[0] ?? 0, 'first'));
+  await curlSeconds(near, first, swarm.peer.proxy);
   swarm.seeds[0]?.program.signal('SIGSTOP');
   return swarm;
 });
