@@ -22,6 +22,8 @@ export class Schedulers implements AsyncDisposable {
   readonly #links = new Map<string, SchedulerLink>();
   /** Of the schedulers that were up when it was last looked at. */
   #ring = new HashRing([]);
+  /** A download has waited for the first word in vain: the next ones do not. */
+  #silent = false;
 
   constructor(deps: SchedulersDependencies) {
     this.#deps = deps;
@@ -43,7 +45,9 @@ export class Schedulers implements AsyncDisposable {
       });
     }
     for (const [name, address] of wanted) {
-      if (!this.#links.has(name)) this.#links.set(name, new SchedulerLink(address, this.#deps));
+      if (this.#links.has(name)) continue;
+      this.#links.set(name, new SchedulerLink(address, this.#deps));
+      this.#silent = false;
     }
   }
 
@@ -59,10 +63,13 @@ export class Schedulers implements AsyncDisposable {
 
   /** Waits until a scheduler has answered or all have failed, but not for long. */
   async firstWord(): Promise<void> {
-    if (this.#links.size === 0 || [...this.#links.values()].some((link) => link.up)) return;
+    if (this.#silent || this.#links.size === 0 || [...this.#links.values()].some((link) => link.up)) return;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, FIRST_WORD_TIMEOUT);
+      timer = setTimeout(() => {
+        this.#silent = true;
+        resolve();
+      }, FIRST_WORD_TIMEOUT);
     });
     const settled = [...this.#links.values()].map(async (link) => {
       await link.settled;
