@@ -516,8 +516,17 @@ export class Conductor implements AsyncDisposable {
     this.#selection.nothingCheckable();
     this.#reportedPieces.clear();
     const wrong = new PantalaError('data-loss', `the content of ${url} does not have the digest sha256:${id}`);
-    this.#demands.spoil(wrong);
     const fromPeers = this.traffic.peerBytes > 0;
+    // Nobody has seen what is provisional: without it, readers may go on with what came from the origin.
+    if (this.task.provisional.count > 0 && this.#restarts < MAX_RESTARTS && this.#mayEverAsk()) {
+      this.#restarts++;
+      for (const run of this.task.provisional.runs(true)) this.#selection.drop(run);
+      this.task.discardProvisional();
+      this.#parents.offer([]);
+      this.#membership.allow('free');
+      return;
+    }
+    this.#demands.spoil(wrong);
     await this.#env.store.void(id);
     this.#selection.reset();
     if (fromPeers && this.#restarts < MAX_RESTARTS && this.#mayEverAsk()) {
