@@ -1,3 +1,6 @@
+import { createClient, schedulerV2 } from '@pantala/api';
+import { PantalaError, taskId } from '@pantala/base';
+import { until } from '@pantala/testkit';
 import { afterEach, expect, test } from 'vitest';
 import { MIB, Stage } from '../lib/stage.ts';
 import { crowd, expectRight, ORIGIN_RATE, underway } from './lib.ts';
@@ -25,11 +28,23 @@ test('the scheduler is restarted in the middle and soon knows again who holds wh
   await stage.swarm.scheduler.restart();
   expectRight(await answers, served);
   if (late === undefined) throw new Error('no peers');
+  await until(async () => (await knownHolders(served.url)) === 3, { what: 'the seed and two peers are known again' });
   const before = stage.origin.count(served.path).bytes;
   expectRight([await stage.fetch(late, served.url)], served);
   // A probe of one byte tells it the length.
   expect(stage.origin.count(served.path).bytes - before).toBeLessThanOrEqual(64);
 });
+
+/** Peers that the scheduler knows of a task. */
+async function knownHolders(url: string): Promise<number> {
+  using client = createClient(schedulerV2.Scheduler, { host: stage.swarm.scheduler.place.address, port: 8002 });
+  try {
+    return (await client.statTask({ hostId: 'test', taskId: taskId({ url }) })).peerCount;
+  } catch (thrown) {
+    if (PantalaError.from(thrown).code === 'not-found') return 0;
+    throw thrown;
+  }
+}
 
 test('manager and scheduler are restarted, one after the other', async () => {
   stage = await Stage.start({ manager: true, peers: 2 });

@@ -9,7 +9,7 @@ import {
   type Sent,
   schedulerV2,
 } from '@pantala/api';
-import { Backoff, Deferred, type Logger, PantalaError, sleep } from '@pantala/base';
+import { Backoff, Deferred, type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
 import type { ServerAddress, SwarmOptions } from '../options.ts';
 import { type HostFacts, hostMessage } from './host-message.ts';
 
@@ -42,6 +42,10 @@ const LEAVE_TIMEOUT = 1000;
 /** Milliseconds between attempts to reach a scheduler that is down, at first and at most. */
 const FIRST_PAUSE = 200;
 const LONGEST_PAUSE = 10_000;
+/** A scheduler that restarts is found again within half a second, by all hosts at about the same time. */
+const PAUSE_GROWTH = 1.25;
+/** Milliseconds after a lost conversation in which a scheduler may just not know the others again yet. */
+const COMPANY_MEMORY = 2 * LONGEST_PAUSE;
 
 /** This process's relation to one scheduler: announced, and in conversation where the scheduler can. */
 export class SchedulerLink implements AsyncDisposable {
@@ -58,6 +62,8 @@ export class SchedulerLink implements AsyncDisposable {
   #up = false;
   #pantala = false;
   #alone = false;
+  /** Milliseconds (monotonic) until which others are taken to be there still. */
+  #companyUntil = 0;
   #doubted = false;
   #asking: Promise<void> | undefined;
 
@@ -90,7 +96,7 @@ export class SchedulerLink implements AsyncDisposable {
 
   /** No other host is known to it, so that nobody but the origin can be asked. */
   get alone(): boolean {
-    return this.#alone;
+    return this.#alone && monotonicNow() >= this.#companyUntil;
   }
 
   /** Settles once the first attempt to reach it has ended, either way. */
@@ -139,7 +145,7 @@ export class SchedulerLink implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    const pauses = new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE });
+    const pauses = new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE, factor: PAUSE_GROWTH });
     while (!signal.aborted) {
       try {
         await this.#announce(signal);
@@ -163,7 +169,7 @@ export class SchedulerLink implements AsyncDisposable {
   /** Announces until that is answered. */
   async #askAgain(): Promise<void> {
     const { signal } = this.#stop;
-    const pauses = new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE });
+    const pauses = new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE, factor: PAUSE_GROWTH });
     while (!signal.aborted && this.#doubted) {
       try {
         await this.#announce(signal);
@@ -210,6 +216,7 @@ export class SchedulerLink implements AsyncDisposable {
       clearInterval(again);
       queue.end();
       this.#queue = undefined;
+      if (this.#pantala && !this.#alone) this.#companyUntil = monotonicNow() + COMPANY_MEMORY;
       this.#pantala = false;
       this.#alone = false;
     }
