@@ -1,5 +1,6 @@
 import { Bitmap, type BlockRun, type Geometry, lengthOf } from '@pantala/base';
-import { Deal, Holdings } from './holdings.ts';
+import { type Deal, Holdings } from './holdings.ts';
+import { DEFERRED_RANK, hashText, nothingBetterFrom, rankOf } from './ranking.ts';
 import { overlap, UNIT_BLOCKS, unitBlocks, unitCount, withinPieces } from './units.ts';
 
 /** What is to be asked of a parent: blocks of one piece. */
@@ -40,8 +41,6 @@ const BARREN_TIME = 50;
 export const LISTS_AHEAD = 4;
 /** Bytes outstanding at a parent before its speed is known: two units, one on its way and one being made ready. */
 export const FIRST_BUDGET = 512 * 1024;
-/** Units of a neighbourhood: among equally rare units those of an earlier neighbourhood go first, for the reader. */
-const NEIGHBOURHOOD_UNITS = 64;
 
 interface Parent {
   readonly id: string;
@@ -376,7 +375,7 @@ export class Selection {
     for (let unit = start; unit < end; unit++) {
       if (units.length === room && nothingBetterFrom(unit, ranks[room - 1] as number, parent.holdings)) break;
       if (this.#left[unit] === 0 || !this.#canGive(parent, unit)) continue;
-      const rank = this.#rank(parent, unit, patient);
+      const rank = rankOf(this.#salt, parent.holdings, unit, this.#holders[unit] ?? 0, patient);
       if (units.length === room && rank >= (ranks[room - 1] as number)) continue;
       let at = units.length;
       while (at > 0 && (ranks[at - 1] as number) > rank) at--;
@@ -420,17 +419,6 @@ export class Selection {
 
   #hasList(parent: Parent, piece: number): boolean {
     return this.#listable.has(piece) && parent.holdings.hasPiece(piece);
-  }
-
-  /** Lower is better; infinite while it is another peer's. */
-  #rank(parent: Parent, unit: number, patient: boolean): number {
-    const holders = Math.min(this.#holders[unit] ?? 0, MAX_HOLDERS);
-    const deal = parent.holdings.dealOf(unit);
-    if (deal === Deal.assigned && holders <= 1) return unit;
-    if (deal === Deal.deferred && patient) return Number.POSITIVE_INFINITY;
-    const spared = deal === Deal.deferred ? DEFERRED_RANK : deal === Deal.assigned ? ELSEWHERE_RANK : RARITY_RANK;
-    const neighbourhood = Math.floor(unit / NEIGHBOURHOOD_UNITS) % NEIGHBOURHOODS;
-    return spared + (holders * NEIGHBOURHOODS + neighbourhood) * TIES + mix(this.#salt, unit);
   }
 
   #choosePieces(parent: Parent, wanted: BlockRun, now: number, requests: BlockRequest[]): void {
@@ -517,33 +505,4 @@ export class Selection {
       ? this.#geometry.contentLength
       : 16_384;
   }
-}
-
-/** Ranks, from the best: dealt to us (by number), by rarity, dealt to us but others have it, dealt to another. */
-const MAX_HOLDERS = 255;
-const NEIGHBOURHOODS = 65_536;
-const TIES = 4096;
-const RARITY_RANK = 2 ** 33;
-const ELSEWHERE_RANK = 2 ** 37;
-const DEFERRED_RANK = 2 ** 38;
-
-/** Whether no unit from `unit` on can rank before `worst`, so that the search may end. */
-function nothingBetterFrom(unit: number, worst: number, holdings: Holdings): boolean {
-  if (worst < RARITY_RANK) return true;
-  // Who has everything is a holder of every unit: none is rarer than one held once, in the neighbourhood to come.
-  if (unit % NEIGHBOURHOOD_UNITS !== 0 || holdings.assigned > 0 || !holdings.complete) return false;
-  return worst < RARITY_RANK + (NEIGHBOURHOODS + (Math.floor(unit / NEIGHBOURHOOD_UNITS) % NEIGHBOURHOODS)) * TIES;
-}
-
-function hashText(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
-  return hash >>> 0;
-}
-
-/** A number below TIES that differs for each host and unit. */
-function mix(salt: number, unit: number): number {
-  let hash = Math.imul(salt ^ unit, 0x9e3779b1);
-  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca77);
-  return ((hash ^ (hash >>> 13)) >>> 0) % TIES;
 }
