@@ -1,5 +1,6 @@
 export * from './backoff.ts';
 export * from './bitmap.ts';
+export * from './byte-string.ts';
 export * from './deferred.ts';
 export * from './digest.ts';
 export * from './errors.ts';

@@ -1,0 +1,3 @@
+import { compressSync, uncompressSync } from 'lz4-napi';
+
+export { compressSync, uncompressSync };
