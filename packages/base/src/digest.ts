@@ -50,7 +50,8 @@ export function sha256Hex(data: string | Uint8Array): string {
 /** Used again and again, and asked for text: its buffers would be foreign memory, with a finalizer for every block. */
 const hasher = new Blake3Hasher();
 
-function blake3(data: Uint8Array): Buffer {
+/** BLAKE3: 32 bytes. */
+export function blake3(data: Uint8Array): Buffer {
   hasher.reset();
   hasher.update(data);
   return Buffer.from(hasher.digest('hex'), 'hex');

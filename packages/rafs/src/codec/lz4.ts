@@ -1,3 +1,44 @@
+import { PantalaError } from '@pantala/base';
+import { type Lz4Library, systemLz4 } from '@pantala/linux';
 import { compressSync, uncompressSync } from 'lz4-napi';
 
-export { compressSync, uncompressSync };
+/** The package puts the size of the content in front of each block: four bytes, little-endian. */
+const SIZE_PREFIX = 4;
+
+const bundled: Lz4Library = {
+  compress(source, target) {
+    const block = compressSync(asBuffer(source)).subarray(SIZE_PREFIX);
+    if (block.length > target.length) return 0;
+    target.set(block);
+    return block.length;
+  },
+
+  decompress(source, target) {
+    const prefixed = Buffer.allocUnsafe(SIZE_PREFIX + source.length);
+    prefixed.writeUInt32LE(target.length);
+    prefixed.set(source, SIZE_PREFIX);
+    try {
+      const content = uncompressSync(prefixed);
+      target.set(content);
+      return content.length;
+    } catch {
+      return -1;
+    }
+  },
+};
+
+/** Where LZ4 comes from: the system's library, three times as fast and a little tighter, or the package of npm. */
+export type Lz4Origin = 'system' | 'bundled';
+
+/** The system's library where there is one, unless `origin` says which. @throws `unimplemented` without `system` */
+export function lz4Library(origin?: Lz4Origin): Lz4Library {
+  if (origin === 'bundled') return bundled;
+  const system = systemLz4();
+  if (typeof system !== 'string') return system;
+  if (origin === 'system') throw new PantalaError('unimplemented', `LZ4 of the system cannot be used: ${system}`);
+  return bundled;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
