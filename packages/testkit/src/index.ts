@@ -11,4 +11,6 @@ export * from './registry.ts';
 export * from './relay.ts';
 export * from './scratch.ts';
 export * from './swarm.ts';
+export * from './trees/corpus.ts';
+export * from './trees/tree-facts.ts';
 export * from './wait.ts';
