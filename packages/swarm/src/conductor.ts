@@ -10,31 +10,21 @@ import {
   throwIfAborted,
 } from '@pantala/base';
 import type { StoredTask, StoreEvent } from '@pantala/store';
+import { Completion } from './completion.ts';
 import { type DownloadRequest, URGENT_LENGTH } from './contract.ts';
 import { CallerCredentials, type Credentials } from './credentials.ts';
-import { type Demand, Demands, isMostOf } from './demand.ts';
+import { Demands, isMostOf } from './demand.ts';
 import type { Environment } from './environment.ts';
-import { Hedge } from './hedge.ts';
 import { Intake } from './intake.ts';
 import { Membership } from './membership.ts';
 import { OriginSource } from './origin-source.ts';
-import { ParentSet, type Sign } from './parent-set.ts';
-import { Prefetch } from './prefetch.ts';
+import { ParentSet } from './parent-set.ts';
 import type { Announcement } from './schedulers/announcement.ts';
 import type { Candidate } from './schedulers/session.ts';
 import { Selection } from './selection/selection.ts';
+import { Sourcing } from './sourcing.ts';
 import { Traffic } from './traffic.ts';
 import { digestBlocks } from './verification.ts';
-import { WholeCheck } from './whole-check.ts';
-
-/** Milliseconds between two looks at whether somebody waits in vain. */
-const TICK = 100;
-/** Blocks that a static seed is asked to fetch ahead: 8 MiB. */
-const STATIC_AHEAD = 512;
-/** Milliseconds that a reader waits for the scheduler's first answer before it goes to the origin by itself. */
-const ANSWER_TIMEOUT = 400;
-/** Times that a content whose whole digest was wrong is fetched anew, from the origin alone. */
-const MAX_RESTARTS = 1;
 
 /** What was learnt, and begun, when the origin was asked what the content is. */
 export interface OriginFacts {
@@ -55,32 +45,24 @@ export class Conductor implements AsyncDisposable {
   readonly traffic = new Traffic();
   readonly startedAt = monotonicNow();
   readonly #env: Environment;
-  readonly #listener: ConductorListener;
   readonly #logger: Logger;
   readonly #selection: Selection;
   readonly #intake: Intake;
   readonly #parents: ParentSet;
   readonly #origin: OriginSource;
   readonly #membership: Membership;
-  readonly #hedge: Hedge;
-  readonly #check: WholeCheck;
+  readonly #sourcing: Sourcing;
+  readonly #completion: Completion;
   readonly #subscription: Disposable;
   readonly #stop = new AbortController();
   readonly #demands: Demands;
   readonly #credentials: CallerCredentials;
-  readonly #prefetch: Prefetch;
   readonly #fetchedForOthers = new Set<Promise<void>>();
   readonly #reportedPieces = new Set<number>();
   readonly #pieceParents = new Map<number, string>();
   readonly peerId: string;
   #request: DownloadRequest;
-  #prefetching = false;
-  #timer: NodeJS.Timeout | undefined;
-  #pumping = false;
-  #finishing = false;
-  #verified = false;
   #closed = false;
-  #restarts = 0;
   /** Why the last readers got nothing. */
   #failure: PantalaError | undefined;
 
@@ -95,14 +77,10 @@ export class Conductor implements AsyncDisposable {
     this.task = task;
     this.#request = request;
     this.#credentials = new CallerCredentials(credentialsOf(request));
-    this.#listener = listener;
     this.peerId = peerId(env.options.host);
     this.#logger = env.logger.child({ task: task.description.id });
     this.#selection = new Selection(task.geometry, { host: env.options.hostId });
     this.#demands = new Demands(task.geometry);
-    this.#prefetch = new Prefetch(task.geometry, env.prefetchLimiter, this.#stop.signal, () => this.#wakeUp());
-    this.#hedge = new Hedge(task);
-    this.#check = new WholeCheck(task, env.wholeDigests);
     this.#intake = new Intake(task, {
       storedFromParent: (parent, run, bytes) => this.#storedFromParent(parent, run, bytes),
       wrongBlocks: (parent) => this.#membership.badParent(parent),
@@ -117,8 +95,8 @@ export class Conductor implements AsyncDisposable {
       hosts: env.hosts,
       logger: this.#logger,
       request: () => this.#request,
-      bulk: () => this.#bulkBlocks() !== undefined,
-      changed: () => this.#wakeUp(),
+      bulk: () => this.#sourcing.bulkBlocks() !== undefined,
+      changed: () => this.#sourcing.wakeUp(),
       refused: (candidates) => this.#membership.refuse(candidates),
       lost: (candidate, error, bad) => this.#parentLost(candidate, error, bad),
       storeFailed: (error) => this.#fail(error),
@@ -140,7 +118,7 @@ export class Conductor implements AsyncDisposable {
       logger: this.#logger,
       announcement: origin.announcement,
       request: () => this.#request,
-      wanted: () => this.#wanted(),
+      wanted: () => this.#sourcing.wanted(),
       parentsOffered: (candidates) => this.#parents.offer(candidates),
       digestsExpected: (expected) => {
         this.#intake.digestsExpected = expected;
@@ -148,7 +126,37 @@ export class Conductor implements AsyncDisposable {
       },
       digestNews: (news) => this.#digestNews(news),
       digestsVoid: () => this.#digestsVoid(),
-      changed: () => this.#wakeUp(),
+      changed: () => this.#sourcing.wakeUp(),
+    });
+    const parts = {
+      env,
+      task,
+      logger: this.#logger,
+      selection: this.#selection,
+      demands: this.#demands,
+      parents: this.#parents,
+      membership: this.#membership,
+      failed: (error: PantalaError) => this.#fail(error),
+    };
+    this.#sourcing = new Sourcing({
+      ...parts,
+      origin: this.#origin,
+      signal: this.#stop.signal,
+      request: () => this.#request,
+      resting: () => this.#closed || this.#completion.checking,
+    });
+    this.#completion = new Completion({
+      ...parts,
+      intake: this.#intake,
+      traffic: this.traffic,
+      startedAt: this.startedAt,
+      mayEverAsk: () => this.#sourcing.mayEverAsk,
+      settled: () => this.#sourcing.wakeUp(),
+      completed: () => {
+        this.#sourcing.stopPrefetch();
+        listener.completed(this);
+      },
+      restarted: () => this.#reportedPieces.clear(),
     });
     for (const run of task.blocks.runs(true)) this.#selection.held(run);
     for (const run of task.provisional.runs(true)) this.#selection.held(run);
@@ -163,14 +171,13 @@ export class Conductor implements AsyncDisposable {
 
   /** Nobody waits for anything. */
   get idle(): boolean {
-    return this.#demands.size === 0 && !this.#prefetching && this.#fetchedForOthers.size === 0 && !this.#finishing;
+    if (this.#demands.size > 0 || this.#fetchedForOthers.size > 0) return false;
+    return !this.#sourcing.prefetching && !this.#completion.checking;
   }
 
   /** Everything is held, and whether it is what its name promises is not known yet. */
   get verifying(): boolean {
-    const { description, blocks, provisional, geometry } = this.task;
-    if (description.digest === undefined || this.#verified) return false;
-    return blocks.count + provisional.count === geometry.blockCount;
+    return this.#completion.pending;
   }
 
   /** Whether the origin is being asked at this moment. */
@@ -191,9 +198,7 @@ export class Conductor implements AsyncDisposable {
 
   /** Fetches the rest of the task without a reader. */
   prefetch(): void {
-    if (this.#prefetching || this.task.complete) return;
-    this.#prefetching = true;
-    this.#wakeUp();
+    this.#sourcing.prefetch();
   }
 
   /**
@@ -214,18 +219,18 @@ export class Conductor implements AsyncDisposable {
         if (end > demand.position) {
           const part = { start: demand.position, end };
           demand.advance(end, monotonicNow());
-          if (!this.task.complete) this.#wakeUp();
+          if (!this.task.complete) this.#sourcing.wakeUp();
           yield part;
           demand.waitingSince = monotonicNow();
           continue;
         }
         if (this.#closed) throw new PantalaError('cancelled', 'the download was stopped');
         const woken = demand.wait(signal);
-        this.#wakeUp();
+        this.#sourcing.wakeUp();
         await woken;
       }
     } finally {
-      this.#wakeUp();
+      this.#sourcing.wakeUp();
     }
   }
 
@@ -251,11 +256,11 @@ export class Conductor implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#timer);
+    this.#sourcing[Symbol.dispose]();
     this.#subscription[Symbol.dispose]();
     this.#stop.abort(new PantalaError('cancelled', 'the download was stopped'));
     this.#demands.fail(new PantalaError('cancelled', 'the download was stopped'));
-    this.#check[Symbol.dispose]();
+    this.#completion[Symbol.dispose]();
     await this.#parents[Symbol.asyncDispose]();
     await this.#origin.settled();
     // Who holds a part is of use to others even so.
@@ -264,145 +269,11 @@ export class Conductor implements AsyncDisposable {
     this.#env.metrics.runningTasks.add(-1);
   }
 
-  // What to do next.
-
-  #wakeUp(): void {
-    if (this.#pumping || this.#closed) return;
-    this.#pumping = true;
-    setImmediate(() => {
-      this.#pumping = false;
-      if (!this.#closed) this.#pump();
-    });
-  }
-
-  #pump(): void {
-    if (this.task.complete || this.#finishing) return;
-    const wanted = this.#demands.size > 0 || this.#prefetching;
-    this.#setTimer(wanted);
-    if (!wanted) {
-      this.#origin.stopStream();
-      return;
-    }
-    this.#membership.join();
-    const now = monotonicNow();
-    this.#selection.piecesHelpReaders(this.task.description.digest === undefined || !this.#mayEverAsk());
-    const urgent = [...this.#demands.urgentBlocks()];
-    const bulk = this.#demands.bulkBlocks() ?? this.#prefetchBlocks();
-    for (const request of this.#selection.next(urgent, bulk, now)) this.#parents.ask(request);
-    for (const run of urgent) this.#serveUnoffered(run, now);
-    if (bulk !== undefined) this.#fetchBulk(bulk);
-    for (const demand of this.#demands) {
-      // What is provisional becomes visible with the whole alone.
-      if (this.#isProvisional(demand)) this.prefetch();
-      this.#hedgeFor(demand, now);
-    }
-    this.#failHopeless();
-  }
-
-  /** What of a prefetch may be asked for now. */
-  #prefetchBlocks(): BlockRun | undefined {
-    if (!this.#prefetching) return undefined;
-    return this.#prefetch.allowed((wanted) => this.#selection.missing(wanted));
-  }
-
-  /** Everything that is wanted in bulk. */
-  #bulkBlocks(): BlockRun | undefined {
-    return this.#prefetching ? { first: 0, count: this.task.geometry.blockCount } : this.#demands.bulkBlocks();
-  }
-
-  #wanted(): { readonly bulk: boolean; readonly range: ByteRange } {
-    const bulk = this.#bulkBlocks() !== undefined;
-    return { bulk, range: this.#demands.first?.range ?? { start: 0, end: this.task.geometry.contentLength } };
-  }
-
-  /** Urgent blocks that no parent holds: a seed fetches them, or we do. */
-  #serveUnoffered(run: BlockRun, now: number): void {
-    // Nobody came within a short time: neither a seed nor leave to ask the origin.
-    const late = this.#mayEverAsk() && this.#membership.waited(now) > ANSWER_TIMEOUT && !this.#parents.hasSeed;
-    for (const gap of this.#selection.missing(run)) {
-      // A parent has it, but its digest is still to come.
-      const offered = this.#parents.size > 0 && this.#selection.isOffered(gap.first);
-      if (offered && this.#membership.backToSource !== 'free') continue;
-      if (this.#parents.fetchMissing(gap)) continue;
-      if (!this.#mayAskOrigin() && !late) continue;
-      if (late) this.#doubtSilent();
-      this.#origin.fetch(gap);
-    }
-  }
-
-  #fetchBulk(bulk: BlockRun): void {
-    if (this.#mayAskOrigin()) {
-      this.#origin.stream(bulk);
-      return;
-    }
-    this.#origin.stopStream();
-    // Nobody told a static seed that everything is wanted: it fetches what it is asked for, a window at a time.
-    if (!this.#membership.static || this.#parents.fetchingMissing) return;
-    const [gap] = this.#selection.missing(bulk);
-    if (gap !== undefined) {
-      this.#parents.fetchMissing({ first: gap.first, count: Math.min(gap.count, STATIC_AHEAD) });
-    }
-  }
-
-  #isProvisional({ position, range }: Demand): boolean {
-    return position < range.end && this.task.provisional.has(this.task.geometry.blockAt(position));
-  }
-
-  #mayEverAsk(): boolean {
-    return this.#request.disableBackToSource !== true;
-  }
-
-  #mayAskOrigin(): boolean {
-    return this.#mayEverAsk() && this.#membership.backToSource !== 'waiting';
-  }
-
-  /** Asks the origin as well for what a reader waits for from a parent that is silent. */
-  #hedgeFor(demand: Demand, now: number): void {
-    if (!this.#mayEverAsk() || this.#origin.busy) return;
-    const run = this.#hedge.due(demand, now, (block) => this.#signAbout(block));
-    if (run === undefined) return;
-    this.#doubtSilent();
-    const bytes = lengthOf(this.task.geometry.runRange(run));
-    this.#env.metrics.hedged.add(bytes);
-    this.#logger.info('parents are silent; the origin is asked as well', { first: run.first, bytes });
-    this.#origin.fetch(run);
-  }
-
-  /** A scheduler that has answered is heard of as long as it has nobody to offer. */
-  #signAbout(block: number): Sign {
-    const sign = this.#parents.signAbout(block);
-    return this.#parents.size === 0 ? { ...sign, heard: this.#membership.answered } : sign;
-  }
-
-  /** A reader has lost a time-out to parts that never answered; the next one must not lose it again. */
-  #doubtSilent(): void {
-    this.#parents.doubtSilent();
-    this.#membership.doubtSilent();
-  }
-
-  /** Nobody is left to ask, and the origin must not be. */
-  #failHopeless(): void {
-    if (this.#mayEverAsk() || this.#membership.backToSource === 'waiting' || this.#parents.size > 0) return;
-    this.#fail(new PantalaError('unavailable', 'no peer has the content, and the request forbids to ask its origin'));
-  }
-
-  #setTimer(on: boolean): void {
-    if (on && this.#timer === undefined) this.#timer = setInterval(() => this.#tick(), TICK);
-    if (on) return;
-    clearInterval(this.#timer);
-    this.#timer = undefined;
-  }
-
-  #tick(): void {
-    this.#membership.tick(monotonicNow());
-    this.#pump();
-  }
-
   #parentLost(candidate: Candidate, error: PantalaError, bad: boolean): void {
     this.#logger.info('parent lost', { parent: candidate.hostId, reason: error.message });
     if (bad) this.#env.metrics.badParents.add();
     this.#membership.parentLost(candidate, error);
-    this.#wakeUp();
+    this.#sourcing.wakeUp();
   }
 
   // Digests.
@@ -422,7 +293,7 @@ export class Conductor implements AsyncDisposable {
       if (run === undefined || run.count === 0 || run.first + run.count > geometry.blockCount) continue;
       if (verification.canJudge(run)) this.#selection.checkable(run);
     }
-    this.#wakeUp();
+    this.#sourcing.wakeUp();
   }
 
   #digestsVoid(): void {
@@ -430,7 +301,7 @@ export class Conductor implements AsyncDisposable {
     this.#selection.nothingCheckable();
     for (const run of this.task.provisional.runs(true)) this.#selection.drop(run);
     this.task.discardProvisional();
-    this.#wakeUp();
+    this.#sourcing.wakeUp();
   }
 
   // Blocks come in.
@@ -457,7 +328,8 @@ export class Conductor implements AsyncDisposable {
   #storeChanged(event: StoreEvent): void {
     if (event.kind === 'void') {
       this.#selection.reset();
-      if (!this.#finishing) this.#demands.fail(new PantalaError('data-loss', 'the content was removed meanwhile'));
+      if (!this.#completion.checking)
+        this.#demands.fail(new PantalaError('data-loss', 'the content was removed meanwhile'));
       return;
     }
     if (event.kind === 'blocks') {
@@ -465,11 +337,11 @@ export class Conductor implements AsyncDisposable {
       this.#progress(event.run);
     }
     this.#demands.wake((offset) => this.task.availableFrom(offset));
-    this.#wakeUp();
+    this.#sourcing.wakeUp();
   }
 
   #progress(run: BlockRun): void {
-    const { geometry, blocks, provisional } = this.task;
+    const { geometry, blocks } = this.task;
     const piece = geometry.pieceOfBlock(run.first);
     if (!this.#reportedPieces.has(piece) && blocks.hasAll(geometry.pieceBlocks(piece))) {
       this.#reportedPieces.add(piece);
@@ -477,72 +349,14 @@ export class Conductor implements AsyncDisposable {
       this.#pieceParents.delete(piece);
       this.#intake.verification.forgetPiece(piece);
     }
-    this.#check.extend(this.#selection.heldPrefix());
-    if (blocks.count + provisional.count === geometry.blockCount) void this.#finish();
-  }
-
-  /** Everything is on disk: check the whole where its digest is known, and tell everybody. */
-  async #finish(): Promise<void> {
-    if (this.#finishing || this.#closed) return;
-    this.#finishing = true;
-    this.#setTimer(false);
-    try {
-      if (!(await this.#check.holds())) {
-        await this.#mismatch();
-        return;
-      }
-      await this.task.promote();
-      this.#verified = true;
-      this.#demands.wake((offset) => this.task.availableFrom(offset));
-      this.#prefetching = false;
-      this.#membership.finished();
-      this.#env.metrics.taskDuration.observe(monotonicNow() - this.startedAt);
-      this.#listener.completed(this);
-    } catch (error) {
-      this.#fail(PantalaError.from(error));
-    } finally {
-      this.#finishing = false;
-      this.#check[Symbol.dispose]();
-      this.#wakeUp();
-    }
-  }
-
-  /** The whole is not what its name promises: nothing of it can be trusted, whoever gave it. */
-  async #mismatch(): Promise<void> {
-    const { id, url } = this.task.description;
-    this.#logger.warn('the content does not have its digest', { url });
-    this.#membership.wholeDigestMismatch();
-    this.#intake.forget();
-    this.#selection.nothingCheckable();
-    this.#reportedPieces.clear();
-    const wrong = new PantalaError('data-loss', `the content of ${url} does not have the digest sha256:${id}`);
-    const fromPeers = this.traffic.peerBytes > 0;
-    // Nobody has seen what is provisional: without it, readers may go on with what came from the origin.
-    if (this.task.provisional.count > 0 && this.#restarts < MAX_RESTARTS && this.#mayEverAsk()) {
-      this.#restarts++;
-      for (const run of this.task.provisional.runs(true)) this.#selection.drop(run);
-      this.task.discardProvisional();
-      this.#parents.offer([]);
-      this.#membership.allow('free');
-      return;
-    }
-    this.#demands.spoil(wrong);
-    await this.#env.store.void(id);
-    this.#selection.reset();
-    if (fromPeers && this.#restarts < MAX_RESTARTS && this.#mayEverAsk()) {
-      this.#restarts++;
-      this.#parents.offer([]);
-      this.#membership.allow('free');
-      return;
-    }
-    this.#fail(wrong);
+    if (!this.#closed) this.#completion.progress();
   }
 
   // Failures.
 
   #originEnded(error: PantalaError | undefined): void {
     if (error === undefined || error.code === 'cancelled') {
-      this.#wakeUp();
+      this.#sourcing.wakeUp();
       return;
     }
     this.#fail(error);
@@ -565,7 +379,7 @@ export class Conductor implements AsyncDisposable {
     this.#logger.warn('download failed', { reason: error.message, code: error.code });
     this.#env.metrics.failedTasks.add();
     this.#failure = error;
-    this.#prefetching = false;
+    this.#sourcing.stopPrefetch();
     this.#demands.fail(error);
   }
 

@@ -1,7 +1,10 @@
-import { Bitmap, type BlockRun, type Geometry, lengthOf } from '@pantala/base';
+import { type BlockRun, type Geometry, lengthOf } from '@pantala/base';
+import { BlockBook } from './block-book.ts';
 import { type Deal, Holdings } from './holdings.ts';
-import { DEFERRED_RANK, hashText, nothingBetterFrom, rankOf } from './ranking.ts';
-import { overlap, UNIT_BLOCKS, unitBlocks, unitCount, withinPieces } from './units.ts';
+import { KnownDigests } from './known-digests.ts';
+import { hashText } from './ranking.ts';
+import { UnitChoice } from './unit-choice.ts';
+import { overlap, UNIT_BLOCKS, unitCount, withinPieces } from './units.ts';
 
 /** What is to be asked of a parent: blocks of one piece. */
 export interface BlockRequest {
@@ -25,14 +28,10 @@ export interface SelectionOptions {
   readonly host: string;
 }
 
-/** Milliseconds that a unit dealt to another peer stays that peer's, counted from when nothing better was left. */
-export const PATIENCE = 500;
 /** Milliseconds after which one of the last requests is given to a second parent as well. */
 export const END_GAME_AGE = 400;
 /** Requests still out when the end game may begin. */
 export const END_GAME_REQUESTS = 16;
-/** Units looked at in one choice, from the first missing one: 2 GiB, so that a choice costs microseconds. */
-export const WINDOW_UNITS = 8192;
 /** Blocks of one request: 1 MiB, the largest frame of the piece protocol. */
 export const REQUEST_BLOCKS = 64;
 /** Milliseconds for which a parent that had nothing to ask for is not looked at again, unless something changes. */
@@ -60,39 +59,28 @@ interface Parent {
  */
 export class Selection {
   readonly #geometry: Geometry;
-  readonly #salt: number;
-  /** Held, or being fetched by someone (parents or origin). */
-  readonly #taken: Bitmap;
-  readonly #held: Bitmap;
-  readonly #checkable: Bitmap;
-  /** Blocks of each unit that are checkable. */
-  readonly #checkableCounts: Uint8Array;
-  /** Pieces whose digest is known. */
-  readonly #listable: Bitmap;
-  #needDigests = true;
+  readonly #book: BlockBook;
+  readonly #digests: KnownDigests;
+  readonly #units: UnitChoice;
   #piecesHelp = true;
-  /** Blocks of each unit that are not taken. */
-  readonly #left: Uint8Array;
   /** Parents that have the whole of each unit. */
   readonly #holders: Uint16Array;
   readonly #parents = new Map<string, Parent>();
   readonly #requests = new Map<number, BlockRequest & { doubled: boolean }>();
   #nextId = 1;
-  #cursor = 0;
-  #prefix = 0;
 
   constructor(geometry: Geometry, options: SelectionOptions) {
     this.#geometry = geometry;
-    this.#salt = hashText(options.host);
-    this.#taken = new Bitmap(geometry.blockCount);
-    this.#held = new Bitmap(geometry.blockCount);
-    this.#checkable = new Bitmap(geometry.blockCount);
-    this.#listable = new Bitmap(geometry.pieceCount);
-    const units = unitCount(geometry);
-    this.#left = new Uint8Array(units);
-    this.#checkableCounts = new Uint8Array(units);
-    for (let unit = 0; unit < units; unit++) this.#left[unit] = unitBlocks(geometry, unit).count;
-    this.#holders = new Uint16Array(units);
+    this.#book = new BlockBook(geometry);
+    this.#digests = new KnownDigests(geometry);
+    this.#holders = new Uint16Array(unitCount(geometry));
+    this.#units = new UnitChoice({
+      geometry,
+      book: this.#book,
+      digests: this.#digests,
+      holders: this.#holders,
+      salt: hashText(options.host),
+    });
   }
 
   get outstanding(): number {
@@ -148,23 +136,19 @@ export class Selection {
 
   /** The digests of these blocks can be had, so they may be asked of anybody. */
   checkable(run: BlockRun): void {
-    for (let block = run.first; block < run.first + run.count; block++) {
-      if (!this.#checkable.set(block)) continue;
-      const unit = Math.floor(block / UNIT_BLOCKS);
-      this.#checkableCounts[unit] = (this.#checkableCounts[unit] ?? 0) + 1;
-    }
+    this.#digests.addBlocks(run);
     this.#nobodyIsBarren();
   }
 
   /** A list of the digests of this piece's blocks can be checked: whoever has the whole piece can give it. */
   listable(piece: number): void {
-    this.#listable.set(piece);
+    this.#digests.addPiece(piece);
     this.#nobodyIsBarren();
   }
 
   /** Whether only blocks whose digests can be had are asked for (the default); false where nobody gives digests. */
   needDigests(need: boolean): void {
-    this.#needDigests = need;
+    this.#digests.needed = need;
   }
 
   /** Whether a reader is helped by whole pieces of upstream's peers (the default): not where they stay invisible. */
@@ -174,31 +158,22 @@ export class Selection {
 
   /** No digest is known any more. */
   nothingCheckable(): void {
-    this.#checkable.clearAll();
-    this.#checkableCounts.fill(0);
-    this.#listable.clearAll();
+    this.#digests.clear();
   }
 
   /** These blocks are in the store. */
   held(run: BlockRun): void {
-    this.take(run);
-    this.#held.setRun(run);
+    this.#book.hold(run);
   }
 
   /** These blocks are fetched by other means (the origin): nobody is to be asked for them. */
   take(run: BlockRun): void {
-    for (let block = run.first; block < run.first + run.count; block++) {
-      if (!this.#taken.set(block)) continue;
-      const unit = Math.floor(block / UNIT_BLOCKS);
-      this.#left[unit] = (this.#left[unit] ?? 1) - 1;
-    }
+    this.#book.take(run);
   }
 
   /** Blocks that were held are not any more. */
   drop(run: BlockRun): void {
-    for (let block = run.first; block < run.first + run.count; block++) this.#held.clear(block);
-    this.#prefix = Math.min(this.#prefix, run.first);
-    this.release(run);
+    if (this.#book.drop(run)) this.#nobodyIsBarren();
   }
 
   /** Nothing is held any more. */
@@ -209,14 +184,7 @@ export class Selection {
 
   /** Blocks that were taken and did not come are missing again. */
   release(run: BlockRun): void {
-    for (let block = run.first; block < run.first + run.count; block++) {
-      if (this.#held.has(block) || !this.#taken.has(block)) continue;
-      this.#nobodyIsBarren();
-      this.#taken.clear(block);
-      const unit = Math.floor(block / UNIT_BLOCKS);
-      this.#left[unit] = (this.#left[unit] ?? 0) + 1;
-      if (unit < this.#cursor) this.#cursor = unit;
-    }
+    if (this.#book.release(run)) this.#nobodyIsBarren();
   }
 
   /** A request was answered or has failed: what did not come may be asked for again. */
@@ -247,13 +215,12 @@ export class Selection {
 
   /** End of the blocks that are in the store without a gap from the first. */
   heldPrefix(): number {
-    this.#prefix = this.#held.next(false, this.#prefix);
-    return this.#prefix;
+    return this.#book.heldPrefix();
   }
 
   /** The parts of a run that are neither held nor being fetched. */
   missing(within: BlockRun): Generator<BlockRun> {
-    return this.#taken.runs(false, within);
+    return this.#book.missing(within);
   }
 
   /**
@@ -272,13 +239,13 @@ export class Selection {
       if (parent.traits.wholePieces) this.#choosePieces(parent, bulk, now, requests);
       else this.#chooseUnits(parent, bulk, now, requests);
     }
-    if (this.#needDigests) this.#chooseLists(bulk, now, requests);
+    if (this.#digests.needed) this.#chooseLists(bulk, now, requests);
     if (requests.length === 0 && this.#requests.size <= END_GAME_REQUESTS) this.#chooseAgain(now, requests);
     return requests;
   }
 
   #chooseUrgent(wanted: BlockRun, now: number, requests: BlockRequest[]): void {
-    for (const gap of this.#taken.runs(false, wanted)) {
+    for (const gap of this.#book.missing(wanted)) {
       const end = gap.first + gap.count;
       let first = gap.first;
       while (first < end) {
@@ -300,7 +267,7 @@ export class Selection {
   #chooseUrgentPiece(block: number, now: number, requests: BlockRequest[]): number {
     if (!this.#readersTakePieces()) return block + 1;
     const piece = this.#geometry.pieceBlocks(this.#geometry.pieceOfBlock(block));
-    if (this.#isUnderWay(piece)) return block + 1;
+    if (this.#book.isUnderWay(piece)) return block + 1;
     for (const parent of this.#parents.values()) {
       if (!parent.traits.wholePieces || !parent.holdings.blocks.hasAll(piece)) continue;
       requests.push(this.#ask(parent, piece, true, now));
@@ -316,18 +283,12 @@ export class Selection {
     return true;
   }
 
-  /** Whether any block of a run is being fetched by someone. */
-  #isUnderWay(run: BlockRun): boolean {
-    for (const taken of this.#taken.runs(true, run)) if (!this.#held.hasAll(taken)) return true;
-    return false;
-  }
-
   /** Among the parents that have a block, the one with the least to do; a seed only when no other can. */
   #quickest(block: number): Parent | undefined {
     let best: Parent | undefined;
     let bestLoad = Number.POSITIVE_INFINITY;
     for (const parent of this.#parents.values()) {
-      if (parent.traits.wholePieces || !parent.holdings.blocks.has(block) || !this.#canCheck(parent, block)) continue;
+      if (parent.traits.wholePieces || !this.#canGive(parent, block)) continue;
       const load = parent.outstanding / parent.budget + (parent.traits.seed ? 0.5 : 0);
       if (load < bestLoad) {
         best = parent;
@@ -340,96 +301,28 @@ export class Selection {
   #chooseUnits(parent: Parent, wanted: BlockRun, now: number, requests: BlockRequest[]): void {
     const room = Math.floor((parent.budget - parent.outstanding) / (UNIT_BLOCKS * this.#blockBytes()));
     if (room <= 0 || (parent.barrenSince !== undefined && now - parent.barrenSince < BARREN_TIME)) return;
-    const chosen = this.#bestUnits(parent, wanted, room, now);
-    parent.barrenSince = chosen.length === 0 ? now : undefined;
-    chosen.sort((a, b) => a - b);
-    let open: BlockRun | undefined;
-    const flush = (run: BlockRun): void => {
+    const runs = this.#units.runs(parent, wanted, room, now);
+    parent.barrenSince = runs.length === 0 ? now : undefined;
+    for (const run of runs) {
       for (const part of withinPieces(this.#geometry, run, REQUEST_BLOCKS)) {
         requests.push(this.#ask(parent, part, false, now));
       }
-    };
-    for (const unit of chosen) {
-      const blocks = overlap(unitBlocks(this.#geometry, unit), wanted);
-      if (blocks === undefined) continue;
-      for (const gap of this.#taken.runs(false, blocks)) {
-        if (open !== undefined && open.first + open.count === gap.first) {
-          open = { first: open.first, count: open.count + gap.count };
-          continue;
-        }
-        if (open !== undefined) flush(open);
-        open = gap;
-      }
     }
-    if (open !== undefined) flush(open);
   }
 
-  /** The `room` units that are best asked of this parent, in no order. */
-  #bestUnits(parent: Parent, wanted: BlockRun, room: number, now: number): number[] {
-    this.#advanceCursor();
-    const start = Math.max(this.#cursor, Math.floor(wanted.first / UNIT_BLOCKS));
-    const end = Math.min(Math.ceil((wanted.first + wanted.count) / UNIT_BLOCKS), start + WINDOW_UNITS);
-    const units: number[] = [];
-    const ranks: number[] = [];
-    const patient = now - parent.busyAt < PATIENCE;
-    for (let unit = start; unit < end; unit++) {
-      if (units.length === room && nothingBetterFrom(unit, ranks[room - 1] as number, parent.holdings)) break;
-      if (this.#left[unit] === 0 || !this.#canGive(parent, unit)) continue;
-      const rank = rankOf(this.#salt, parent.holdings, unit, this.#holders[unit] ?? 0, patient);
-      if (units.length === room && rank >= (ranks[room - 1] as number)) continue;
-      let at = units.length;
-      while (at > 0 && (ranks[at - 1] as number) > rank) at--;
-      units.splice(at, 0, unit);
-      ranks.splice(at, 0, rank);
-      if (units.length > room) {
-        units.length = room;
-        ranks.length = room;
-      }
-    }
-    while (ranks.length > 0 && ranks.at(-1) === Number.POSITIVE_INFINITY) {
-      ranks.pop();
-      units.pop();
-    }
-    if (ranks.length > 0 && (ranks[0] as number) < DEFERRED_RANK) parent.busyAt = now;
-    return units;
-  }
-
-  /** Whether the parent has every missing block of a unit and their digests can be had. */
-  #canGive(parent: Parent, unit: number): boolean {
-    const first = unit * UNIT_BLOCKS;
-    const end = Math.min(first + UNIT_BLOCKS, this.#geometry.blockCount);
-    if (parent.holdings.hasUnit(unit)) {
-      if (!this.#needDigests || this.#checkableCounts[unit] === end - first) return true;
-      // Most units lie in one piece, whose list comes with them.
-      const piece = this.#geometry.pieceOfBlock(first);
-      if (this.#hasList(parent, piece) && piece === this.#geometry.pieceOfBlock(end - 1)) return true;
-    }
-    for (let block = first; block < end; block++) {
-      if (this.#taken.has(block)) continue;
-      if (!parent.holdings.blocks.has(block) || !this.#canCheck(parent, block)) return false;
-    }
-    return true;
-  }
-
-  /** Whether a block's digest is known, or comes with the block as this parent has the whole piece. */
-  #canCheck(parent: Parent, block: number): boolean {
-    if (!this.#needDigests || this.#checkable.has(block)) return true;
-    return this.#hasList(parent, this.#geometry.pieceOfBlock(block));
-  }
-
-  #hasList(parent: Parent, piece: number): boolean {
-    return this.#listable.has(piece) && parent.holdings.hasPiece(piece);
+  #canGive({ holdings }: Parent, block: number): boolean {
+    return holdings.blocks.has(block) && this.#digests.canCheck(holdings, block);
   }
 
   #choosePieces(parent: Parent, wanted: BlockRun, now: number, requests: BlockRequest[]): void {
-    this.#advanceCursor();
     const end = wanted.first + wanted.count;
-    const first = this.#geometry.pieceOfBlock(Math.max(this.#cursor * UNIT_BLOCKS, wanted.first));
+    const first = this.#geometry.pieceOfBlock(Math.max(this.#book.firstUnit() * UNIT_BLOCKS, wanted.first));
     for (let piece = first; piece * this.#geometry.blocksPerPiece < end; piece++) {
       if (parent.outstanding >= parent.budget && parent.outstanding > 0) return;
       const blocks = this.#geometry.pieceBlocks(piece);
       // A part that is held already is no hindrance: nobody else may be there for the rest.
-      if (!parent.holdings.blocks.hasAll(blocks) || this.#held.hasAll(blocks) || this.#isUnderWay(blocks)) continue;
+      if (!parent.holdings.blocks.hasAll(blocks) || this.#book.hasAll(blocks)) continue;
+      if (this.#book.isUnderWay(blocks)) continue;
       requests.push(this.#ask(parent, blocks, false, now));
     }
   }
@@ -439,14 +332,14 @@ export class Selection {
    * all that is missing of it to others, and these have only parts.
    */
   #chooseLists(wanted: BlockRun, now: number, requests: BlockRequest[]): void {
-    const first = Math.max(this.#cursor * UNIT_BLOCKS, wanted.first);
+    const first = Math.max(this.#book.firstUnit() * UNIT_BLOCKS, wanted.first);
     const end = Math.min(this.#geometry.pieceOfBlock(first) + LISTS_AHEAD, this.#geometry.pieceCount);
     for (let piece = this.#geometry.pieceOfBlock(first); piece < end; piece++) {
       const blocks = overlap(this.#geometry.pieceBlocks(piece), wanted);
-      if (blocks === undefined || !this.#listable.has(piece)) continue;
-      const block = this.#taken.next(false, blocks.first);
-      if (block >= blocks.first + blocks.count || this.#checkable.has(block) || this.#isListAsked(piece)) continue;
-      const parent = [...this.#parents.values()].find((other) => this.#canCheck(other, block));
+      if (blocks === undefined || !this.#digests.hasPiece(piece)) continue;
+      const block = this.#book.nextMissing(blocks.first);
+      if (block >= blocks.first + blocks.count || this.#digests.hasBlock(block) || this.#isListAsked(piece)) continue;
+      const parent = [...this.#parents.values()].find((other) => this.#digests.canCheck(other.holdings, block));
       if (parent !== undefined) requests.push(this.#ask(parent, { first: block, count: 1 }, false, now));
     }
   }
@@ -490,10 +383,6 @@ export class Selection {
 
   #nobodyIsBarren(): void {
     for (const parent of this.#parents.values()) parent.barrenSince = undefined;
-  }
-
-  #advanceCursor(): void {
-    while (this.#cursor < this.#left.length && this.#left[this.#cursor] === 0) this.#cursor++;
   }
 
   #bytes(run: BlockRun): number {

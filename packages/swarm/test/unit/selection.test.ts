@@ -2,7 +2,8 @@ import { BLOCK_LENGTH, type BlockRun, Geometry } from '@pantala/base';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Deal } from '../../src/selection/holdings.ts';
-import { PATIENCE, Selection } from '../../src/selection/selection.ts';
+import { Selection } from '../../src/selection/selection.ts';
+import { PATIENCE } from '../../src/selection/unit-choice.ts';
 import { UNIT_BLOCKS, withinPieces } from '../../src/selection/units.ts';
 
 const MEBI = 1024 * 1024;
