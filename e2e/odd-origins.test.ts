@@ -1,4 +1,4 @@
-import { ask, loopbackPlace, type Node, type Oddities, Origin } from '@pantala/testkit';
+import { ask, Content, loopbackPlace, type Node, type Oddities, Origin } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MIB, Stage } from './lib/stage.ts';
 
@@ -70,6 +70,19 @@ describe.each(LIARS)('an origin that $name', ({ oddities }) => {
         expect(ranged.sha256).toBe(content.sha256Of(4_000_000, 4_100_000));
     }
   });
+});
+
+test('an origin without a length that gives other bytes than the blob’s digest promises', async () => {
+  const { url, path, content } = stage.serveBlob(9 * MIB, { chunked: true });
+  stage.origin.serve(path, new Content(9 * MIB, 'something else'), { chunked: true });
+  for (const peer of stage.swarm.peers) {
+    const answer = await stage.fetch(peer, url);
+    expect(answer.status === 200 && answer.whole).toBe(false);
+  }
+  stage.origin.serve(path, content, { chunked: true });
+  for (const peer of stage.swarm.peers) {
+    expect(await stage.fetch(peer, url)).toMatchObject({ status: 200, whole: true, sha256: content.sha256 });
+  }
 });
 
 test('a redirect that has expired is asked for anew', async () => {

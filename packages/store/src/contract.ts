@@ -59,8 +59,13 @@ export interface StoredTask {
    * @throws `disk-full`; `cancelled` once the task is void
    */
   write(run: BlockRun, data: Buffer, digests: Buffer, trust: Trust): Promise<void>;
-  /** Makes every provisional block checked. */
+  /**
+   * The whole has the digest of the description, or none is known: makes every provisional block checked. A task with
+   * a digest that had its last block, but not this, has it hidden after a restart until the store has compared them.
+   */
   promote(): Promise<void>;
+  /** Whoever compared the whole with its digest has given up: the store does it, and hides the last block until then. */
+  recheck(): void;
   /** Drops every provisional block. */
   discardProvisional(): void;
 

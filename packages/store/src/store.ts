@@ -17,18 +17,16 @@ import { Journal, type RecoveredJournal, type Snapshot } from './journal.ts';
 import {
   CREATED_FIXED_LENGTH,
   encodeBare,
-  encodeComplete,
   encodeCreated,
-  encodeLinked,
-  encodeRuns,
   encodeUsed,
-  type JournalRecord,
   MAX_DESCRIPTION_LENGTH,
 } from './journal-format.ts';
+import type { JournaledTask, TaskHost } from './journaled-task.ts';
 import { lockDirectory } from './lock.ts';
 import { type StoreMetrics, storeMetrics } from './metrics.ts';
 import { type CompiledStoreOptions, compileStoreOptions, type StoreOptions } from './options.ts';
-import { FileTask, type TaskHost } from './task.ts';
+import { Replay } from './replay.ts';
+import { FileTask } from './task.ts';
 import { TaskFiles } from './task-files.ts';
 import { Verifier } from './verification.ts';
 
@@ -83,7 +81,7 @@ class FileStore implements TaskStore, TaskHost {
   readonly evicted: (taskId: string) => void;
   readonly #lock: Disposable;
   readonly #tasks = new Map<string, FileTask>();
-  readonly #usedTasks = new Set<FileTask>();
+  readonly #usedTasks = new Set<JournaledTask>();
   readonly #closing = new AbortController();
   readonly #verifier = new Verifier(this.#closing.signal);
   readonly #collector: Collector;
@@ -192,7 +190,7 @@ class FileStore implements TaskStore, TaskHost {
     this.#inBackground('looking at the disk', this.#collector.checkDisk());
   }
 
-  used(task: FileTask): void {
+  used(task: JournaledTask): void {
     task.usedAt = this.now();
     this.#usedTasks.add(task);
   }
@@ -201,11 +199,11 @@ class FileStore implements TaskStore, TaskHost {
     return this.#collector.makeRoom(bytes);
   }
 
-  suspected(task: FileTask): void {
+  suspected(task: JournaledTask): void {
     this.#verifier.add(task, false);
   }
 
-  voided(task: FileTask, reason: PantalaError | undefined): void {
+  voided(task: JournaledTask, reason: PantalaError | undefined): void {
     this.metrics.voided.add();
     this.logger.warn('everything that a task held was dropped', { task: task.id, reason: reason?.message });
   }
@@ -251,11 +249,14 @@ class FileStore implements TaskStore, TaskHost {
     this.#tasks.set(id, task);
     this.descriptions.set(id, description);
     this.#liveLength += record.length;
+    task.creating = true;
     try {
       await this.journal.flushed();
     } catch (error) {
       if (this.#tasks.get(id) === task) await this.evict(task);
       throw error;
+    } finally {
+      task.creating = false;
     }
     task.completeIfEmpty();
     return task;
@@ -274,13 +275,15 @@ class FileStore implements TaskStore, TaskHost {
   }
 
   async #recover(): Promise<void> {
-    const bySerial = new Map<number, FileTask>();
     const path = join(this.options.directory, 'journal');
-    this.#recovered = Journal.recover(path, bootId(), (record, offset) => this.#replay(bySerial, record, offset));
+    const replay = new Replay(this.#tasks, (record) => new FileTask(this, record));
+    this.#recovered = Journal.recover(path, bootId(), (record, offset) => replay.add(record, offset));
+    this.#nextSerial = replay.nextSerial;
+    this.#liveLength = replay.liveLength;
     const { journal, otherBoot, cutBytes } = this.#recovered;
     if (cutBytes > 0) this.logger.warn('the journal ended inside a record', { path, cutBytes });
     for (const task of this.#tasks.values()) {
-      task.recovered(task.usedAt);
+      task.recovered();
       task.completeIfEmpty();
       if (otherBoot) task.suspectAll();
       if (task.suspected) this.#verifier.add(task, false);
@@ -295,51 +298,6 @@ class FileStore implements TaskStore, TaskHost {
     this.#every(HOUSEKEEPING_INTERVAL, 'housekeeping', () => this.#keepHouse());
     this.#every(this.options.collectInterval, 'collecting', () => this.#collector.collect());
     this.logger.debug('store open', { ...this.usage, journalBytes: journal.size });
-  }
-
-  #replay(bySerial: Map<number, FileTask>, record: JournalRecord, offset: number): void {
-    if (record.kind === 'used') {
-      for (const { serial, usedAt } of record.uses) {
-        const used = bySerial.get(serial);
-        if (used !== undefined) used.usedAt = Math.max(used.usedAt, usedAt);
-      }
-      return;
-    }
-    const task = bySerial.get(record.serial);
-    if (record.kind === 'created') {
-      // A compaction's snapshot and the records since its beginning may both have it.
-      if (task !== undefined) return;
-      const { description, ...rest } = record;
-      const created = new FileTask(this, { ...rest, recordAt: offset, descriptionLength: description.length });
-      bySerial.set(record.serial, created);
-      this.#tasks.set(record.id, created);
-      this.#nextSerial = Math.max(this.#nextSerial, record.serial + 1);
-      this.#liveLength += CREATED_FIXED_LENGTH + description.length;
-      return;
-    }
-    if (task === undefined) return;
-    switch (record.kind) {
-      case 'blocks':
-        task.recoverBlocks(record.runs);
-        return;
-      case 'complete':
-        task.recoverComplete(record.completedAt);
-        return;
-      case 'void':
-        task.recoverVoid();
-        return;
-      case 'linked':
-        task.recoverLinked(record.facts);
-        return;
-      case 'suspect':
-        task.recoverSuspect(record.runs);
-        return;
-      case 'removed':
-        task.recoverVoid();
-        bySerial.delete(record.serial);
-        this.#liveLength -= CREATED_FIXED_LENGTH + task.descriptionLength;
-        if (this.#tasks.get(task.id) === task) this.#tasks.delete(task.id);
-    }
   }
 
   async #sweep(): Promise<void> {
@@ -373,17 +331,8 @@ class FileStore implements TaskStore, TaskHost {
 
   *#snapshots(): Generator<Snapshot> {
     for (const task of this.#tasks.values()) {
-      const { serial, id, createdAt, usedAt, contentLength, pieceLength, completedAt, linked } = task;
-      const description = this.journal.readAt(task.recordAt + CREATED_FIXED_LENGTH, task.descriptionLength);
-      const records = [encodeCreated({ serial, id, createdAt, usedAt, contentLength, pieceLength, description })];
-      if (completedAt !== undefined) records.push(encodeComplete(serial, completedAt));
-      else if (task.bytes > 0) {
-        records.push(encodeRuns('blocks', serial, task.blocks.runs(true)));
-        records.push(encodeRuns('suspect', serial, task.suspect.runs(true)));
-      }
-      if (linked !== undefined) records.push(encodeLinked(serial, linked));
       yield {
-        records: Buffer.concat(records),
+        records: task.snapshot(),
         moved: (offset) => {
           task.recordAt = offset;
         },

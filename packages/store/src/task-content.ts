@@ -16,6 +16,11 @@ export class TaskContent {
   readonly contentLength: number;
   readonly pieceLength: number;
   protected partial: Partial | undefined;
+  /**
+   * The journal has, or will have, the record that it is complete: the whole was compared with its digest, or there is
+   * none to compare it with.
+   */
+  protected proven = false;
   readonly #accounts: Accounts;
   #completedAt: number | undefined;
   #geometry: Geometry | undefined;
@@ -85,24 +90,32 @@ export class TaskContent {
   }
 
   recoverComplete(completedAt: number): void {
+    this.proven = true;
     this.finish(completedAt);
     // Nobody may ever ask for it, and there are many.
     this.#geometry = undefined;
   }
 
   recoverSuspect(runs: readonly BlockRun[]): void {
+    this.proven = false;
     this.doubt(this.#within(runs));
   }
 
   recoverVoid(): void {
     this.#accounts.grew(-this.bytes);
     this.partial = undefined;
+    this.proven = false;
     this.#completedAt = undefined;
   }
 
-  /** After recovery: a task whose last block is there, but not the record that says so, is complete. */
-  recovered(usedAt: number): void {
-    if (!this.complete && this.partial?.blocks.count === this.geometry.blockCount) this.recoverComplete(usedAt);
+  /** Every block is held, whether or not the whole was compared with its digest. */
+  protected get whole(): boolean {
+    return this.complete || this.partial?.blocks.count === this.geometry.blockCount;
+  }
+
+  /** Hides the last block, so that nobody has everything before the whole is proven. */
+  protected withholdLast(): void {
+    this.doubt([{ first: this.geometry.blockCount - 1, count: 1 }]);
   }
 
   protected part(): Partial {
@@ -135,6 +148,8 @@ export class TaskContent {
   }
 
   protected dropSuspect(blocks: readonly number[]): void {
+    // What comes in their place may be something else.
+    if (blocks.length > 0) this.proven = false;
     for (const block of blocks) this.#accounts.grew(this.part().dropSuspect(block));
   }
 

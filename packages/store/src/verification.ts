@@ -1,5 +1,5 @@
 import { type BlockRun, blockDigest, DIGEST_LENGTH, type Geometry, monotonicNow, sleep } from '@pantala/base';
-import type { FileTask } from './task.ts';
+import type { JournaledTask } from './journaled-task.ts';
 
 /** Numbers of those blocks of a run whose bytes do not have their digest. */
 export function damagedBlocks(geometry: Geometry, run: BlockRun, data: Buffer, digests: Buffer): number[] {
@@ -19,7 +19,7 @@ const BACKGROUND_PAUSE = 4;
 /** Verifies suspect tasks one after the other: those that somebody asked for first and at full speed. */
 export class Verifier {
   /** Whether somebody waits for it. */
-  readonly #queue = new Map<FileTask, boolean>();
+  readonly #queue = new Map<JournaledTask, boolean>();
   readonly #signal: AbortSignal;
   #running: Promise<void> | undefined;
 
@@ -28,7 +28,7 @@ export class Verifier {
   }
 
   /** @param demanded somebody waits for it: it comes before those that nobody asked for */
-  add(task: FileTask, demanded: boolean): void {
+  add(task: JournaledTask, demanded: boolean): void {
     this.#queue.set(task, demanded || this.#queue.get(task) === true);
     this.#running ??= this.#run();
   }
@@ -38,8 +38,8 @@ export class Verifier {
     await this.#running;
   }
 
-  #next(): [FileTask, boolean] | undefined {
-    let any: [FileTask, boolean] | undefined;
+  #next(): [JournaledTask, boolean] | undefined {
+    let any: [JournaledTask, boolean] | undefined;
     for (const entry of this.#queue) {
       if (entry[1]) return entry;
       any ??= entry;

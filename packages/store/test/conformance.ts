@@ -235,6 +235,7 @@ export function storeConformance(name: string, open: (directory: string) => Prom
         await using store = await open(directory.path);
         const task = await store.create(description);
         await putAll(task, source);
+        await task.promote();
         ({ createdAt, completedAt } = task);
       }
       await using store = await open(directory.path);

@@ -224,6 +224,8 @@ class Downloads implements Swarm {
     const { id } = conductor.task.description;
     if (this.#conductors.get(id) === conductor) this.#conductors.delete(id);
     this.#idleSince.delete(conductor);
+    // It ends without having compared the whole with its digest: nobody may take it for compared.
+    if (conductor.verifying) conductor.task.recheck();
     const closed = conductor[Symbol.asyncDispose]()
       .catch((error: unknown) => this.#env.logger.warn('ending a download failed', { task: id, reason: String(error) }))
       .finally(() => this.#closing.delete(closed));
@@ -300,13 +302,15 @@ class Downloads implements Swarm {
   async #createSpooled(id: string, request: DownloadRequest, signal: AbortSignal): Promise<StoredTask> {
     const { origin, options, store } = this.#env;
     const ask = { url: request.url, headers: request.requestHeaders, signal };
-    await using spooled = await spoolContent(origin, ask, options.spoolDirectory);
+    const digest = blobDigestOfUrl(request.url);
+    await using spooled = await spoolContent(origin, ask, options.spoolDirectory, digest);
     const task = await store.create(this.#describe(id, request, spooled.contentLength, spooled.headers));
     const { geometry } = task;
     for (const run of spoolRuns(geometry)) {
       const data = await spooled.read(geometry.runRange(run));
       await task.write(run, data, digestBlocks(geometry, run, data), 'checked');
     }
+    await task.promote();
     return task;
   }
 }

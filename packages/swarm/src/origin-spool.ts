@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ByteRange, lengthOf, PantalaError } from '@pantala/base';
@@ -19,18 +19,29 @@ export interface SpooledContent extends AsyncDisposable {
  * Downloads all of a resource to learn its length. A task cannot exist before its length is known, so its readers
  * wait until the last byte has arrived here.
  *
- * @throws what the origin throws; `disk-full`
+ * @param sha256 hex digest that the content must have, where it is known
+ * @throws what the origin throws; `disk-full`; `data-loss` when the content does not have its digest
  */
-export async function spoolContent(origin: Origin, request: OriginRequest, directory: string): Promise<SpooledContent> {
+export async function spoolContent(
+  origin: Origin,
+  request: OriginRequest,
+  directory: string,
+  sha256?: string,
+): Promise<SpooledContent> {
   const path = join(directory, `pantala-spool-${randomUUID()}`);
   const file = await open(path, 'wx+', 0o600);
   try {
     await unlink(path);
     await using body = await origin.fetch(request);
     let contentLength = 0;
+    const hash = sha256 === undefined ? undefined : createHash('sha256');
     for await (const chunk of body.chunks) {
+      hash?.update(chunk);
       await file.write(chunk, 0, chunk.length, contentLength);
       contentLength += chunk.length;
+    }
+    if (hash?.digest('hex') !== sha256) {
+      throw new PantalaError('data-loss', `the content of ${request.url} does not have the digest sha256:${sha256}`);
     }
     const { headers } = body;
     return {

@@ -65,6 +65,8 @@ export class FileTask implements StoredTask {
     return Promise.resolve();
   }
 
+  recheck(): void {}
+
   discardProvisional(): void {}
 
   bytesOf(run: BlockRun): Buffer {
