@@ -1,7 +1,14 @@
+export * from './descriptor-passing.ts';
+export * from './descriptors.ts';
 export * from './errors.ts';
+export * from './fanotify.ts';
 export * from './files.ts';
 export { LIBC_FUNCTIONS, type LibcFunction, whyMissing } from './libc.ts';
+export * from './loop-devices.ts';
 export * from './lz4.ts';
+export * from './mount-self-test.ts';
+export * from './mounts.ts';
+export * from './pidfd.ts';
 export * from './self-test.ts';
 export * from './sendfile-pump.ts';
 export * from './zstd.ts';
