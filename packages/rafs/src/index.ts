@@ -1,3 +1,12 @@
+export { type ChunkInformation, decodeChunkInformation, encodeChunkInformation } from './blob/chunk-information.ts';
+export * from './blob/chunk-map.ts';
+export * from './blob/decode.ts';
+export * from './blob/layout.ts';
+export * from './blob/limits.ts';
+export * from './blob/meta-header.ts';
+export * from './blob/sections.ts';
+export type { TocEntry } from './blob/toc.ts';
+export { compressorCode, compressorOf } from './codec/algorithms.ts';
 export * from './codec/compression.ts';
 export * from './codec/digests.ts';
 export { type Lz4Origin, lz4Library } from './codec/lz4.ts';
