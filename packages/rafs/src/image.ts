@@ -8,17 +8,20 @@ export type Digester = 'blake3' | 'sha256';
 
 /** A run of a file's bytes as it lies in a blob; files with the same content share it. */
 export interface Chunk {
-  /** 32 bytes, of the uncompressed content. */
+  /** 32 bytes, of the uncompressed content; zeros where blobs are tars, of which nothing has digests. */
   readonly digest: Uint8Array;
   /** Of `RafsImage.blobs`. */
   readonly blobIndex: number;
   /** Position among the chunks of its blob. */
   readonly index: number;
-  /** In the stored blob, bytes. Chunks of one batch share it, and so do chunks of one ZRan context. */
+  /**
+   * In the stored blob, bytes. Chunks of one ZRan context may share it. Of a chunk of a batch the bootstrap does not
+   * say it (0): the chunk information does.
+   */
   readonly compressedOffset: number;
   /** Bytes; 0 for a chunk of a batch, whose context has it. */
   readonly compressedSize: number;
-  /** In the decoded blob, which the kernel has as `device=`: a multiple of 4096. */
+  /** In the decoded blob, which the kernel has as `device=`: a multiple of the image's block size. */
   readonly uncompressedOffset: number;
   readonly uncompressedSize: number;
   /** Whether the stored bytes are compressed; a chunk that does not shrink is stored as it is. */
@@ -71,7 +74,7 @@ export interface BlobInfo {
   readonly features: number;
   /** Bytes of the stored blob, of the original layer for ZRan. */
   readonly compressedSize: number;
-  /** Bytes of the decoded blob, a multiple of 4096. */
+  /** Bytes of the decoded blob, a multiple of the image's block size. */
   readonly uncompressedSize: number;
   /** Where the chunk information lies in the stored blob. */
   readonly chunkInfo: {

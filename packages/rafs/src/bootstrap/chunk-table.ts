@@ -1,0 +1,141 @@
+import { BLOB_FEATURES, type BlobInfo, type Chunk } from '../image.ts';
+import { CHUNK_ENTRY_LENGTH, CHUNK_FLAGS } from './format.ts';
+import { MAX_CHUNKS_PER_BLOB } from './limits.ts';
+import { type BootstrapReader, refuse } from './reader.ts';
+import type { Superblock } from './superblock.ts';
+
+/** Fields of an entry of the chunk table, with their offset in it. */
+export const CHUNK_FIELDS = {
+  digest: 0,
+  blob_index: 32,
+  flags: 36,
+  compressed_size: 40,
+  uncompressed_size: 44,
+  compressed_offset: 48,
+  uncompressed_offset: 56,
+  file_offset: 64,
+  index: 72,
+  crc32: 76,
+} as const;
+
+export type ChunkField = keyof typeof CHUNK_FIELDS;
+
+export const DIGEST_LENGTH = 32;
+
+/** One number for a chunk's place: its blob and its index in it. */
+export function chunkKey(blobIndex: number, index: number): number {
+  return blobIndex * (MAX_CHUNKS_PER_BLOB + 1) + index;
+}
+
+/** The chunks by `chunkKey`. */
+export function readChunks(
+  reader: BootstrapReader,
+  superblock: Superblock,
+  blobs: readonly BlobInfo[],
+): Map<number, Chunk> {
+  const chunks = new Map<number, Chunk>();
+  const { offset: begin, entries } = superblock.chunkTable;
+  const offsets: number[][] = blobs.map(() => []);
+  for (let entry = 0; entry < entries; entry++) {
+    const offset = begin + entry * CHUNK_ENTRY_LENGTH;
+    const chunk = readChunk(reader, offset, blobs);
+    const fault = chunkFault(chunk, blobs[chunk.blobIndex] as BlobInfo, superblock);
+    if (fault !== undefined) refuse(fault.field, offset + CHUNK_FIELDS[fault.field], fault.fact);
+    const key = chunkKey(chunk.blobIndex, chunk.index);
+    if (chunks.has(key)) {
+      refuse('index', offset + CHUNK_FIELDS.index, `is ${chunk.index}, which another chunk of the blob has too`);
+    }
+    chunks.set(key, chunk);
+    (offsets[chunk.blobIndex] as number[]).push(entry);
+  }
+  for (const ofBlob of offsets) checkApart(reader, begin, ofBlob);
+  return chunks;
+}
+
+function readChunk(reader: BootstrapReader, offset: number, blobs: readonly BlobInfo[]): Chunk {
+  const at = (field: ChunkField): number => offset + CHUNK_FIELDS[field];
+  const blobIndex = reader.u32(at('blob_index'));
+  const blob = blobs[blobIndex];
+  if (blob === undefined) {
+    return refuse('blob_index', at('blob_index'), `is ${blobIndex}, but there are ${blobs.length} blobs`);
+  }
+  const flags = reader.u32(at('flags'));
+  if ((flags & ~(CHUNK_FLAGS.compressed | CHUNK_FLAGS.batched | CHUNK_FLAGS.hasCrc32c)) !== 0) {
+    refuse('flags', at('flags'), `is 0x${flags.toString(16)}, with bits that RAFS v6 does not have`);
+  }
+  const compressedSize = reader.u32(at('compressed_size'));
+  const inBatches = (blob.features & BLOB_FEATURES.batch) !== 0;
+  return {
+    digest: reader.slice(offset, DIGEST_LENGTH),
+    blobIndex,
+    index: reader.u32(at('index')),
+    compressedOffset: reader.u64(at('compressed_offset')),
+    compressedSize,
+    uncompressedOffset: reader.u64(at('uncompressed_offset')),
+    uncompressedSize: reader.u32(at('uncompressed_size')),
+    compressed: (flags & CHUNK_FLAGS.compressed) !== 0,
+    // The real builder marks them by their size alone.
+    batched: (flags & CHUNK_FLAGS.batched) !== 0 || (inBatches && compressedSize === 0),
+    crc32c: (flags & CHUNK_FLAGS.hasCrc32c) === 0 ? undefined : reader.u32(at('crc32')),
+  };
+}
+
+export interface ChunkFault {
+  readonly field: ChunkField;
+  readonly fact: string;
+}
+
+/** What is wrong with a chunk of `blob`, for reader and writer alike. */
+export function chunkFault(
+  chunk: Chunk,
+  blob: BlobInfo,
+  image: { readonly chunkSize: number; readonly blockSize: number },
+): ChunkFault | undefined {
+  const { compressedSize, uncompressedSize, compressedOffset, uncompressedOffset } = chunk;
+  if (chunk.index >= blob.chunkCount) {
+    return { field: 'index', fact: `is ${chunk.index}, but the blob has ${blob.chunkCount} chunks` };
+  }
+  if (uncompressedSize === 0 || uncompressedSize > image.chunkSize) {
+    return { field: 'uncompressed_size', fact: `is ${uncompressedSize}: chunks have 1 to ${image.chunkSize} bytes` };
+  }
+  if (uncompressedOffset % image.blockSize !== 0) {
+    return { field: 'uncompressed_offset', fact: `is ${uncompressedOffset}, not a multiple of ${image.blockSize}` };
+  }
+  if (uncompressedOffset + uncompressedSize > blob.uncompressedSize) {
+    return {
+      field: 'uncompressed_offset',
+      fact: `is ${uncompressedOffset}: the chunk would end behind the blob's end`,
+    };
+  }
+  if (compressedOffset + compressedSize > blob.compressedSize) {
+    return { field: 'compressed_offset', fact: `is ${compressedOffset}: the chunk would end behind the blob's end` };
+  }
+  if (chunk.batched !== (compressedSize === 0 && (blob.features & BLOB_FEATURES.batch) !== 0)) {
+    return { field: 'flags', fact: 'and size contradict each other about a batch' };
+  }
+  // Only version 1 of the chunk information has no flag for it: there the size alone says whether it is compressed.
+  const v2 = (blob.features & BLOB_FEATURES.chunkInfoV2) !== 0;
+  const sound = chunk.compressed
+    ? v2 || (compressedSize > 0 && compressedSize < uncompressedSize)
+    : chunk.batched || compressedSize === uncompressedSize;
+  if (!sound) {
+    const how = chunk.compressed ? 'compressed' : 'stored as it is';
+    return { field: 'compressed_size', fact: `is ${compressedSize} of ${uncompressedSize}, but the chunk is ${how}` };
+  }
+  return undefined;
+}
+
+/** Chunks of one blob may not share bytes of the decoded blob. */
+function checkApart(reader: BootstrapReader, table: number, entries: readonly number[]): void {
+  const place = (entry: number): number =>
+    reader.u64(table + entry * CHUNK_ENTRY_LENGTH + CHUNK_FIELDS.uncompressed_offset);
+  const sorted = entries.map((entry) => [place(entry), entry] as const).sort((a, b) => a[0] - b[0]);
+  let end = 0;
+  for (const [begin, entry] of sorted) {
+    const offset = table + entry * CHUNK_ENTRY_LENGTH;
+    if (begin < end) {
+      refuse('uncompressed_offset', offset + CHUNK_FIELDS.uncompressed_offset, `is ${begin}, inside another chunk`);
+    }
+    end = begin + reader.u32(offset + CHUNK_FIELDS.uncompressed_size);
+  }
+}

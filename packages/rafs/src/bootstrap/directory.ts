@@ -1,0 +1,66 @@
+import type { ByteString } from '@pantala/base';
+import { DIRENT_LENGTH, MAX_NAME_LENGTH } from './format.ts';
+import type { BootstrapReader } from './reader.ts';
+import type { Refuse } from './xattrs.ts';
+
+/** Offsets of the fields of a directory's entry. */
+export const DIRENT = { nid: 0, nameoff: 8, file_type: 10 } as const;
+
+export interface Entry {
+  readonly name: ByteString;
+  readonly nid: number;
+  readonly fileType: number;
+  /** Of the entry in the file, for what is wrong with it. */
+  readonly offset: number;
+}
+
+/**
+ * The entries of one block, which has `length` bytes from `offset`: an array of entries, then their names. `after` is
+ * the last name of the block before, since names ascend through the whole directory: the kernel looks them up by
+ * bisection.
+ */
+export function readBlock(
+  reader: BootstrapReader,
+  offset: number,
+  length: number,
+  after: ByteString,
+  refuse: Refuse,
+): Entry[] {
+  if (length < DIRENT_LENGTH + 1) refuse('dirents', offset, `have ${length} bytes, too few for an entry`);
+  const first = reader.u16(offset + DIRENT.nameoff);
+  if (first === 0 || first % DIRENT_LENGTH !== 0 || first >= length) {
+    refuse('nameoff', offset + DIRENT.nameoff, `is ${first}: not behind a whole number of entries in the block`);
+  }
+  const count = first / DIRENT_LENGTH;
+  const entries: Entry[] = [];
+  let before = after;
+  let begin = first;
+  for (let index = 0; index < count; index++) {
+    const entryAt = offset + index * DIRENT_LENGTH;
+    const last = index === count - 1;
+    const nextAt = entryAt + DIRENT_LENGTH + DIRENT.nameoff;
+    let end = last ? length : reader.u16(nextAt);
+    if (end > length || end <= begin) {
+      refuse('nameoff', last ? entryAt + DIRENT.nameoff : nextAt, `is ${end}: names lie one behind the other`);
+    }
+    if (last) end = endOfLast(reader, offset, begin, end);
+    const name = reader.string(offset + begin, offset + end);
+    if (name.length === 0 || name.length > MAX_NAME_LENGTH) {
+      refuse('name', offset + begin, `has ${name.length} bytes: names have 1 to ${MAX_NAME_LENGTH}`);
+    }
+    if (name.includes('/') || name.includes('\0')) refuse('name', offset + begin, 'holds a slash or a NUL byte');
+    if (name <= before) refuse('name', offset + begin, 'does not follow the name before it in the order of bytes');
+    const nid = reader.u64(entryAt);
+    if (nid === 0) refuse('nid', entryAt, 'is 0, which directories cannot show');
+    entries.push({ name, nid, fileType: reader.u8(entryAt + DIRENT.file_type), offset: entryAt });
+    before = name;
+    begin = end;
+  }
+  return entries;
+}
+
+/** The last name of a block ends with the block or with a NUL. */
+function endOfLast(reader: BootstrapReader, offset: number, begin: number, end: number): number {
+  const nul = reader.bytes.subarray(offset + begin, offset + end).indexOf(0);
+  return nul === -1 ? end : begin + nul;
+}

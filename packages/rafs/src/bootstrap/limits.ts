@@ -1,0 +1,22 @@
+/** Bounds of what a bootstrap may hold, each with the reason that docs/LIMITS.md repeats. */
+
+/** A reader keeps it in memory; a million files with their chunks take 200 MB. */
+export const MAX_BOOTSTRAP_LENGTH = 2 ** 30;
+/** Device ids share two bytes with the chunk index of which the kernel masks one; the real builder stops here too. */
+export const MAX_BLOBS = 254;
+/** Three bytes of a chunk index. */
+export const MAX_CHUNKS_PER_BLOB = 2 ** 24 - 1;
+/** Bits of an offset in the chunk information, version 1. */
+export const MAX_COMPRESSED_BLOB = 2 ** 40;
+/** Block numbers of 32 bits, blocks of 4096. */
+export const MAX_UNCOMPRESSED_BLOB = 2 ** 44;
+/** PATH_MAX without its final NUL: the kernel cuts longer targets silently. */
+export const MAX_TARGET_LENGTH = 4095;
+/** PATH_MAX / 2: no path that a program can name has more components. */
+export const MAX_DEPTH = 2048;
+/** A byte in the entry; Linux has the same limit for the whole name. */
+export const MAX_XATTR_NAME_LENGTH = 255;
+/** XATTR_SIZE_MAX of Linux is one more, but the entry has two bytes for it. */
+export const MAX_XATTR_VALUE_LENGTH = 65535;
+/** `i_xattr_icount` has 16 bits and counts units of 4 bytes. */
+export const MAX_XATTRS_LENGTH = 12 + 4 * (65535 - 1);
