@@ -3,6 +3,7 @@ export * from './descriptors.ts';
 export * from './errors.ts';
 export * from './fanotify.ts';
 export * from './files.ts';
+export * from './inodes.ts';
 export { LIBC_FUNCTIONS, type LibcFunction, whyMissing } from './libc.ts';
 export * from './loop-devices.ts';
 export * from './lz4.ts';

@@ -29,6 +29,9 @@ const PROTOTYPES = {
   getsockopt: 'int getsockopt(int socket, int level, int name, void *value, void *length)',
   sendmsg: 'int64_t sendmsg(int socket, void *message, int flags)',
   recvmsg: 'int64_t recvmsg(int socket, void *message, int flags)',
+  mknod: 'int mknod(const void *path, unsigned int mode, uint64_t device)',
+  utimensat: 'int utimensat(int directory, const void *path, void *times, int flags)',
+  lsetxattr: 'int lsetxattr(const void *path, const void *name, const void *value, size_t length, int flags)',
 } as const;
 
 /**
