@@ -1,3 +1,4 @@
+export * from './compression/index.ts';
 export { anonymous, type CredentialSource, type Credentials, dockerConfigCredentials } from './credentials.ts';
 export * from './manifest.ts';
 export * from './platform.ts';
@@ -5,4 +6,5 @@ export * from './reference.ts';
 export * from './registry.ts';
 export * from './registry-host.ts';
 export * from './repository.ts';
+export * from './tar/index.ts';
 export * from './transport.ts';

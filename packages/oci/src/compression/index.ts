@@ -1,0 +1,6 @@
+export {
+  type Compression,
+  type DecompressOptions,
+  decompressed,
+  MAX_DECOMPRESSED_LENGTH,
+} from './decompressed.ts';

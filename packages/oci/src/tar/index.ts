@@ -1,0 +1,3 @@
+export * from './entry.ts';
+export { memberPath } from './member-name.ts';
+export { type WalkOptions, walkTar } from './walker.ts';
