@@ -1,6 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { BLOB_FEATURES, ChunkMap, chunksByBlob, type Directory, NO_XATTRS, type RafsImage } from '../../src/index.ts';
+import {
+  BLOB_FEATURES,
+  ChunkMap,
+  chunksByBlob,
+  type Directory,
+  NO_XATTRS,
+  type Node,
+  type RafsImage,
+} from '../../src/index.ts';
 import { buildBlob } from './lib/blobs.ts';
 
 const HOW = { compressor: 'none', digester: 'blake3', chunkSize: 4096, batches: false, toc: false } as const;
@@ -75,7 +83,7 @@ test('the chunks of an image come once each, blob by blob', () => {
   const root: Directory = {
     kind: 'directory',
     attributes,
-    entries: new Map([
+    entries: new Map<string, Node>([
       ['a', file],
       ['b', file],
       ['c', { kind: 'directory', attributes, entries: new Map([['d', { ...file, content: chunks.slice(3, 5) }]]) }],
