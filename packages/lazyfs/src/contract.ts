@@ -8,6 +8,14 @@ export interface ReadOptions {
   readonly signal: AbortSignal;
 }
 
+export interface SourceReadOptions extends ReadOptions {
+  /**
+   * Called as bytes arrive, with all that there are so far: a prefix of the range, and the same memory as the result.
+   * Whoever cannot use the beginning before the end leaves it out.
+   */
+  readonly progress?: (received: Uint8Array) => void;
+}
+
 /** Where stored (compressed) bytes of blobs come from: the peer on this machine, a mirror, the registry, a folder. */
 export interface BlobSource {
   /** For traces and metrics: `peer`, `mirror <host>`, `registry <host>`, `localfs`. */
@@ -18,7 +26,7 @@ export interface BlobSource {
    * @param blobId 64 hex digits
    * @throws `not-found`, `unauthenticated`, `permission-denied`, `unavailable`, `origin`, the reason of the signal
    */
-  read(blobId: string, range: ByteRange, options: ReadOptions): Promise<Uint8Array>;
+  read(blobId: string, range: ByteRange, options: SourceReadOptions): Promise<Uint8Array>;
 }
 
 /** A blob of a mounted image: a sparse file of decoded chunks that fills as it is read. */
@@ -27,12 +35,22 @@ export interface LazyBlob {
   readonly id: string;
   /** Bytes of the decoded blob, a multiple of 4096. */
   readonly size: number;
+  /**
+   * The sparse file of decoded chunks, which the kernel has as `device=`. It is written through a descriptor that was
+   * opened before `LazyBlob` was handed out: marks that are put on the file afterwards see no events of these writes.
+   */
+  readonly path: string;
   readonly complete: boolean;
+  /** Resolves when the last chunk is in the file; never rejects. */
+  readonly completed: Promise<void>;
   /**
    * Resolves when every chunk that touches `range` of the decoded blob is in the cache file, each checked against its
    * digest before it was written. Callers that want the same chunk share one fetch.
    *
-   * @throws `data-loss` when no source has the right bytes, `unavailable`, `disk-full`, the reason of the signal
+   * @throws `data-loss` when no source has the right bytes, `unavailable`, `disk-full`, `deadline-exceeded`, the reason
+   *   of the signal
    */
   ensure(range: ByteRange, options: ReadOptions): Promise<void>;
+  /** Where the first chunk at or after `offset` that is not there begins; undefined when there is none. */
+  nextMissing(offset: number): number | undefined;
 }

@@ -40,8 +40,13 @@ export async function reflink(source: number, target: number): Promise<void> {
 /** Bytes of one copy_file_range: the call does not listen to signals, a copy may be stopped between two. */
 const COPY_STEP = 16 * 1024 * 1024;
 
+export interface CopyOptions {
+  /** Offset in the target. Default: the same as in the source. */
+  readonly to?: number;
+}
+
 /**
- * Copies a range between two files inside the kernel, to the same offset.
+ * Copies a range between two files inside the kernel, by sharing blocks where the file system can.
  *
  * @throws LinuxError with EXDEV, EOPNOTSUPP or EINVAL where the file systems cannot do that; `data-loss` when the
  *   source ends before the range does; the reason of `signal`
@@ -51,13 +56,14 @@ export async function copyFileRange(
   target: number,
   range: { readonly start: number; readonly end: number },
   signal?: AbortSignal,
+  { to: targetStart = range.start }: CopyOptions = {},
 ): Promise<void> {
   const from = offsetCell();
   const to = offsetCell();
   for (let offset = range.start; offset < range.end; ) {
     throwIfAborted(signal);
     from[0] = BigInt(offset);
-    to[0] = BigInt(offset);
+    to[0] = BigInt(offset - range.start + targetStart);
     const count = Math.min(COPY_STEP, range.end - offset);
     const args = [source, from, target, to, count, 0] as const;
     const copied = checked(

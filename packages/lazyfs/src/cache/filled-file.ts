@@ -1,0 +1,231 @@
+import type { BigIntStats } from 'node:fs';
+import { constants } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type Bitmap, type ByteRange, PantalaError, type ReadonlyBitmap } from '@pantala/base';
+import { copyFileRange } from '@pantala/linux';
+import type { FoundChunk } from './chunk-index.ts';
+import type { ChunkLayout, DecodedChunk } from './chunk-layout.ts';
+import { readRange, writeRange } from './file-range.ts';
+import { FillJournal } from './fill-journal.ts';
+
+/** Chunks begin at multiples of this in the decoded blob. */
+const ALIGNMENT = 4096;
+const FILLING = new Uint8Array(ALIGNMENT);
+/** Bytes written after which they are brought to the disk, so that a power loss takes no more than these. */
+const SYNC_EVERY = 256 * 1024 * 1024;
+
+export interface FilePaths {
+  readonly data: string;
+  readonly journal: string;
+}
+
+/** The sparse file of a blob's decoded chunks, with the record of which are there. */
+export class FilledFile {
+  readonly path: string;
+  readonly #layout: ChunkLayout;
+  readonly #file: FileHandle;
+  readonly #journal: FillJournal;
+  readonly #held: Bitmap;
+  readonly #suspect: Bitmap;
+  readonly #makeRoom: (bytes: number) => Promise<boolean>;
+  #unsynced = 0;
+  #syncing: Promise<void> | undefined;
+
+  private constructor(
+    path: string,
+    layout: ChunkLayout,
+    file: FileHandle,
+    recovered: { journal: FillJournal; held: Bitmap; suspect: Bitmap },
+    makeRoom: (bytes: number) => Promise<boolean>,
+  ) {
+    this.path = path;
+    this.#layout = layout;
+    this.#file = file;
+    this.#journal = recovered.journal;
+    this.#held = recovered.held;
+    this.#suspect = recovered.suspect;
+    this.#makeRoom = makeRoom;
+  }
+
+  /** @param makeRoom asked once when the disk is full; a write is tried again when it frees something */
+  static async open(
+    paths: FilePaths,
+    layout: ChunkLayout,
+    makeRoom: (bytes: number) => Promise<boolean>,
+  ): Promise<FilledFile> {
+    const found = await statOrUndefined(paths.data);
+    const identity = { blobId: layout.blobId, chunkCount: layout.chunkCount, size: layout.size };
+    const recovered = await FillJournal.open(paths.journal, identity, found);
+    try {
+      const file = await open(paths.data, constants.O_RDWR | constants.O_CREAT, 0o600);
+      if (found?.size !== BigInt(layout.size)) {
+        // Of another size it is of another layout: nothing of it can be used.
+        await file.truncate(0);
+        await file.truncate(layout.size);
+      }
+      return new FilledFile(paths.data, layout, file, recovered, makeRoom);
+    } catch (error) {
+      await recovered.journal[Symbol.asyncDispose]();
+      throw PantalaError.from(error);
+    }
+  }
+
+  get descriptor(): number {
+    return this.#file.fd;
+  }
+
+  /** Chunks that are there. */
+  get held(): ReadonlyBitmap {
+    return this.#held;
+  }
+
+  /** Chunks that may be there; nobody has looked. */
+  get suspect(): ReadonlyBitmap {
+    return this.#suspect;
+  }
+
+  get complete(): boolean {
+    return this.#held.count === this.#layout.chunkCount;
+  }
+
+  /** Whether a suspect chunk is right; it is held then, and else no longer suspect. */
+  async confirm(chunk: number): Promise<boolean> {
+    const { start, end } = this.#layout.rangeOf(chunk);
+    const blocks = await readRange(this.descriptor, { start, end: alignUp(end) }).catch(() => undefined);
+    const isRight =
+      blocks !== undefined &&
+      this.#layout.matches(chunk, blocks.subarray(0, end - start)) &&
+      // A program that maps the end of a file sees the rest of its block.
+      blocks.subarray(end - start).every((byte) => byte === 0);
+    this.#suspect.clear(chunk);
+    if (isRight) this.#hold([chunk]);
+    return isRight;
+  }
+
+  /** Writes chunks that were checked. @throws `disk-full` */
+  async write(chunks: readonly DecodedChunk[]): Promise<void> {
+    const missing = chunks.filter(({ index }) => !this.#held.has(index));
+    for (let first = 0; first < missing.length; ) {
+      let end = first + 1;
+      while (end < missing.length && this.#isNext(missing[end - 1] as DecodedChunk, missing[end] as DecodedChunk))
+        end++;
+      await this.#writeRun(missing.slice(first, end));
+      first = end;
+    }
+  }
+
+  #isNext(a: DecodedChunk, b: DecodedChunk): boolean {
+    return (
+      b.index === a.index + 1 && this.#layout.rangeOf(b.index).start === alignUp(this.#layout.rangeOf(a.index).end)
+    );
+  }
+
+  /** Chunks one after the other, in one write. */
+  async #writeRun(chunks: readonly DecodedChunk[]): Promise<void> {
+    const buffers = chunks.flatMap(({ content }) => {
+      const filling = alignUp(content.length) - content.length;
+      return filling === 0 ? [content] : [content, FILLING.subarray(0, filling)];
+    });
+    const [first] = chunks as [DecodedChunk];
+    const { start } = this.#layout.rangeOf(first.index);
+    await this.#withRoom(
+      buffers.reduce((sum, buffer) => sum + buffer.length, 0),
+      () => writeRange(this.descriptor, buffers, start),
+    );
+    this.#hold(chunks.map(({ index }) => index));
+  }
+
+  /** Takes over a chunk from another blob's file, where the file system can without copying its bytes. */
+  async copy(chunk: number, found: FoundChunk): Promise<void> {
+    const { start, end } = this.#layout.rangeOf(chunk);
+    const source = found.holder.layout.rangeOf(found.chunk).start;
+    // Whole blocks: file systems share nothing less. What follows a chunk in its last block is zeros on both sides.
+    const length = alignUp(end) - start;
+    const range: ByteRange = { start: source, end: source + length };
+    await this.#withRoom(length, async () => {
+      try {
+        await copyFileRange(found.holder.descriptor, this.descriptor, range, undefined, { to: start });
+      } catch (error) {
+        if (PantalaError.from(error).code === 'disk-full') throw error;
+        await writeRange(this.descriptor, [found.content], start);
+      }
+    });
+    this.#hold([chunk]);
+  }
+
+  async #withRoom(bytes: number, write: () => Promise<void>): Promise<void> {
+    try {
+      await write();
+    } catch (thrown) {
+      const error = PantalaError.from(thrown);
+      if (error.code !== 'disk-full') throw error;
+      try {
+        if (await this.#makeRoom(bytes)) return await write();
+      } catch (again) {
+        if (PantalaError.from(again).code !== 'disk-full') throw again;
+      }
+      throw new PantalaError(
+        'disk-full',
+        `no room for ${bytes} bytes of ${this.path}; free some, or put the cache on a larger disk`,
+        { cause: thrown, details: { path: this.path, bytes } },
+      );
+    }
+  }
+
+  #hold(chunks: readonly number[]): void {
+    for (const chunk of chunks) {
+      this.#held.set(chunk);
+      this.#suspect.clear(chunk);
+      const { start, end } = this.#layout.rangeOf(chunk);
+      this.#unsynced += end - start;
+    }
+    this.#journal.append(runsOf(chunks));
+    if (this.#unsynced >= SYNC_EVERY) void this.makeDurable().catch(() => {});
+  }
+
+  /** Brings what is there to the disk, so that it outlives a power loss. */
+  makeDurable(): Promise<void> {
+    this.#syncing ??= this.#sync().finally(() => {
+      this.#syncing = undefined;
+    });
+    return this.#syncing;
+  }
+
+  async #sync(): Promise<void> {
+    if (this.#unsynced === 0) return;
+    this.#unsynced = 0;
+    await this.#journal.makeDurable(() => this.#file.datasync());
+  }
+
+  async close(): Promise<void> {
+    this.#journal.appendUsed();
+    // A sync that fails costs a look at the chunks after a power loss.
+    await this.makeDurable().catch(() => {});
+    await this.#journal[Symbol.asyncDispose]();
+    await this.#file.close();
+  }
+}
+
+async function statOrUndefined(path: string): Promise<BigIntStats | undefined> {
+  try {
+    return await stat(path, { bigint: true });
+  } catch (thrown) {
+    const error = PantalaError.from(thrown);
+    if (error.code === 'not-found') return undefined;
+    throw error;
+  }
+}
+
+function* runsOf(chunks: readonly number[]): Generator<{ first: number; count: number }> {
+  for (let at = 0; at < chunks.length; ) {
+    const first = chunks[at] as number;
+    let count = 1;
+    while (chunks[at + count] === first + count) count++;
+    yield { first, count };
+    at += count;
+  }
+}
+
+function alignUp(value: number): number {
+  return Math.ceil(value / ALIGNMENT) * ALIGNMENT;
+}

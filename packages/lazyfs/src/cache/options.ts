@@ -1,0 +1,32 @@
+import { PantalaError } from '@pantala/base';
+
+/** As given. Everything but the directory has a default. */
+export interface BlobCacheOptions {
+  /** Where cache files and journals lie: on ext4, xfs or btrfs for the kernel's own way of lazy mounts. */
+  readonly directory: string;
+  /** Bytes above which blobs that nobody uses are evicted. Default: never because of this. */
+  readonly highBytes?: number;
+  /** Bytes down to which they are then evicted. Default 80 % of `highBytes`. */
+  readonly lowBytes?: number;
+  /** Milliseconds after which a reader gets an error. Default 60,000. */
+  readonly demandDeadline?: number;
+}
+
+export interface CompiledCacheOptions {
+  readonly directory: string;
+  readonly highBytes: number;
+  readonly lowBytes: number;
+  readonly demandDeadline: number;
+}
+
+/** @throws `invalid-argument` naming the option */
+export function compileCacheOptions(given: BlobCacheOptions): CompiledCacheOptions {
+  const highBytes = given.highBytes ?? Number.POSITIVE_INFINITY;
+  const lowBytes = given.lowBytes ?? highBytes * 0.8;
+  if (!(lowBytes > 0 && lowBytes <= highBytes)) {
+    throw new PantalaError('invalid-argument', `marks of ${lowBytes} and ${highBytes} bytes are not low and high`);
+  }
+  const demandDeadline = given.demandDeadline ?? 60_000;
+  if (!(demandDeadline > 0)) throw new PantalaError('invalid-argument', `a deadline of ${demandDeadline} ms is none`);
+  return { directory: given.directory, highBytes, lowBytes, demandDeadline };
+}

@@ -1,0 +1,152 @@
+import { type ByteRange, monotonicNow, PantalaError } from '@pantala/base';
+import type { Urgency } from '../contract.ts';
+import type { ChunkHolder } from './chunk-index.ts';
+import type { ChunkLayout, DecodedChunk } from './chunk-layout.ts';
+import type { CacheContext } from './context.ts';
+import type { BlobFetcher } from './fetcher.ts';
+import type { FilledFile } from './filled-file.ts';
+import { type Piece, type PieceLimits, piecesOf } from './piece.ts';
+
+export interface PieceFetchParts {
+  readonly layout: ChunkLayout;
+  readonly file: FilledFile;
+  /** The blob itself: it is not searched for its own chunks. */
+  readonly holder: ChunkHolder;
+  readonly context: CacheContext;
+  readonly fetcher: BlobFetcher;
+  readonly limits: PieceLimits;
+  readonly urgency: Urgency;
+  readonly signal: AbortSignal;
+  /** Whether somebody waits for the group, or it is only fetched along. */
+  readonly isWanted: (group: number) => boolean;
+  /** Called once for each group: it is in the file, or why not. */
+  readonly settled: (group: number, error: unknown) => void;
+}
+
+/** Brings some neighbouring groups into the cache file: from what lies on this disk already, else from a source. */
+export class PieceFetch {
+  readonly #parts: PieceFetchParts;
+  readonly #open = new Set<number>();
+  readonly #began = monotonicNow();
+  /** Sources whose bytes were wrong. */
+  readonly #avoid = new Set<string>();
+
+  constructor(parts: PieceFetchParts) {
+    this.#parts = parts;
+  }
+
+  /** Never rejects: `settled` is told what happened. */
+  async run(groups: readonly number[]): Promise<void> {
+    for (const group of groups) this.#open.add(group);
+    try {
+      for (const group of groups) await this.#findHere(group);
+      let isSecondTry = false;
+      while (this.#open.size > 0) {
+        for (const piece of piecesOf(this.#parts.layout, [...this.#open], this.#parts.limits)) {
+          await this.#fetchPiece(piece);
+        }
+        for (const group of this.#open) if (!this.#parts.isWanted(group)) this.#settle(group, wrongBytes(this.#parts));
+        if (this.#open.size === 0) break;
+        if (this.#parts.fetcher.sourceNames.every((name) => this.#avoid.has(name))) {
+          if (isSecondTry) throw wrongBytes(this.#parts);
+          isSecondTry = true;
+          this.#avoid.clear();
+        }
+      }
+      for (const source of this.#avoid) this.#parts.fetcher.blame(source);
+    } catch (error) {
+      for (const group of this.#open) this.#settle(group, error);
+    }
+  }
+
+  #settle(group: number, error?: unknown): void {
+    if (this.#open.delete(group)) this.#parts.settled(group, error);
+  }
+
+  /** Chunks that the file has though no journal says so, and chunks of other blobs with the same content. */
+  async #findHere(group: number): Promise<void> {
+    const { layout, file, context, holder } = this.#parts;
+    const { first, count } = layout.group(group);
+    for (let chunk = first; chunk < first + count; chunk++) {
+      if (file.held.has(chunk)) continue;
+      if (file.suspect.has(chunk)) {
+        if (await file.confirm(chunk)) this.#note(chunk, chunk, 'cache', 0);
+        continue;
+      }
+      const found = await context.index.find(layout, chunk, holder);
+      if (found === undefined) continue;
+      await file.copy(chunk, found);
+      this.#note(chunk, chunk, `blob ${found.holder.layout.blobId}`, 0);
+    }
+    if (file.held.hasAll({ first, count })) this.#settle(group);
+  }
+
+  /** Groups whose bytes were wrong are open afterwards, and their source is to be avoided. */
+  async #fetchPiece({ groups, stored }: Piece): Promise<void> {
+    const { layout, fetcher, urgency, signal, context } = this.#parts;
+    const accepted: Promise<void>[] = [];
+    let next = 0;
+    const progress = (received: Uint8Array, source: string) => {
+      for (; next < groups.length; next++) {
+        const range = layout.group(groups[next] as number).stored;
+        if (range.end - stored.start > received.length) return;
+        const bytes = received.subarray(range.start - stored.start, range.end - stored.start);
+        accepted.push(this.#accept(groups[next] as number, bytes, source));
+      }
+    };
+    try {
+      const options = { urgency, signal, avoid: this.#avoid, progress };
+      const { bytes, source } = await fetcher.fetch(layout.blobId, stored, options);
+      if (urgency === 'prefetch') {
+        context.counters.prefetchRequests++;
+        context.counters.prefetchBytes += bytes.length;
+      }
+      progress(bytes, source);
+    } finally {
+      await Promise.all(accepted);
+    }
+  }
+
+  async #accept(group: number, bytes: Uint8Array, source: string): Promise<void> {
+    const { layout, file, context } = this.#parts;
+    try {
+      let chunks: readonly DecodedChunk[];
+      try {
+        chunks = await layout.decode(group, bytes);
+      } catch (error) {
+        if (PantalaError.from(error).code !== 'data-loss') throw error;
+        this.#avoid.add(source);
+        context.metrics.wrong.add(1, { source });
+        context.logger.warn('a source gave wrong bytes', {
+          blob: layout.blobId,
+          source,
+          error: PantalaError.from(error).message,
+        });
+        return;
+      }
+      await file.write(chunks);
+      const { first, count } = layout.group(group);
+      this.#note(first, first + count - 1, source, bytes.length);
+      this.#settle(group);
+    } catch (error) {
+      this.#settle(group, error);
+    }
+  }
+
+  #note(first: number, last: number, source: string, fetched: number): void {
+    const { context, layout, urgency } = this.#parts;
+    const range: ByteRange = { start: layout.rangeOf(first).start, end: layout.rangeOf(last).end };
+    const from = source === 'cache' ? 'cache' : fetched === 0 ? 'blob' : 'source';
+    context.metrics.filled.add(range.end - range.start, { from });
+    if (context.fills.size === 0) return;
+    const milliseconds = monotonicNow() - this.#began;
+    context.fills.emit({ blobId: layout.blobId, range, source, fetched, urgency, milliseconds });
+  }
+}
+
+function wrongBytes({ layout, fetcher }: PieceFetchParts): PantalaError {
+  return new PantalaError(
+    'data-loss',
+    `no source has the right bytes of blob ${layout.blobId} (asked: ${fetcher.sourceNames.join(', ')}); compare the image in the registry with its manifest`,
+  );
+}
