@@ -1,7 +1,7 @@
-import { taskId } from '@pantala/base';
+import type { BlockRun } from '@pantala/base';
 import { ask } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { copies, FULL, MIB, Stage, stored, touched, wholeTask } from './lib/stage.ts';
+import { BLOCK, copies, FULL, MIB, Stage, shownTask, touched, wholeTask } from './lib/stage.ts';
 
 const SIZES = [1, 10, 100, ...(FULL ? [500, 1024] : [])];
 const TAG = { 'x-dragonfly-tag': 'proxy' };
@@ -33,6 +33,22 @@ test.each(SIZES)('%i MiB through the proxy', async (size) => {
   expect(copies(stage, served)).toBeLessThanOrEqual(1);
 });
 
+test.each(SIZES)('%i MiB through a seed’s proxy that prefetches', async (size) => {
+  const served = stage.serve(size * MIB);
+  const { url, content } = served;
+  const { seed } = stage.swarm;
+  const answer = await stage.fetch(seed, url, { headers: TAG });
+  expect(answer).toMatchObject({ status: 200, bytes: content.length, sha256: content.sha256, whole: true });
+  expect(await wholeTask(seed, { url, tag: 'proxy' })).toBe(content.sha256);
+  expect(copies(stage, served)).toBeLessThanOrEqual(1);
+});
+
+/** The blocks that a range touches, as a store shows them. */
+function blocksOf(start: number, end: number): BlockRun {
+  const first = Math.floor(start / BLOCK);
+  return { first, count: Math.ceil(end / BLOCK) - first };
+}
+
 describe('ranges', () => {
   test.each(RANGES)('$range of $length bytes fetches the blocks that it touches and no more', async (wanted) => {
     const { url, content, path } = stage.serve(wanted.length);
@@ -43,8 +59,10 @@ describe('ranges', () => {
     expect(answer.headers['content-range']).toBe(`bytes ${wanted.start}-${wanted.end - 1}/${content.length}`);
     const limit = touched(wanted.start, wanted.end, content.length);
     expect(stage.origin.count(path).bytes).toBeLessThanOrEqual(limit);
-    const held = await stored(stage.swarm.peer, taskId({ url, tag }));
-    expect(held?.heldBytes ?? 0).toBeLessThanOrEqual(limit);
+    const shown = await shownTask(stage.swarm.peer, { url, tag });
+    expect(shown.held).toEqual([blocksOf(wanted.start, wanted.end)]);
+    expect(shown.heldBytes).toBeLessThanOrEqual(limit);
+    expect(shown.complete).toBe(shown.heldBytes === content.length);
   });
 
   test.each(RANGES)('$range of $length bytes with prefetch brings the rest afterwards', async (wanted) => {
@@ -54,6 +72,8 @@ describe('ranges', () => {
     const answer = await stage.fetch(seed, url, { headers });
     expect(answer).toMatchObject({ status: 206, sha256: content.sha256Of(wanted.start, wanted.end), whole: true });
     expect(await wholeTask(seed, { url, tag: 'proxy' })).toBe(content.sha256);
+    const shown = await shownTask(seed, { url, tag: 'proxy' }, '--sha256');
+    expect(shown).toMatchObject({ complete: true, heldBytes: content.length, sha256: content.sha256 });
   });
 
   test('a header asks for prefetch where it is off', async () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { createClient, pantalaV1 } from '@pantala/api';
-import { taskId } from '@pantala/base';
+import { type BlockRun, taskId } from '@pantala/base';
 import {
   type Answer,
   type Ask,
@@ -141,6 +141,19 @@ export async function stored(
     if (error instanceof Error && 'code' in error && error.code === 'not-found') return undefined;
     throw error;
   }
+}
+
+/** What `pantala task stat` says of a task that a node knows: how users look into a store. */
+export async function shownTask(
+  node: Node,
+  identity: Parameters<typeof taskId>[0],
+  ...args: readonly string[]
+): Promise<StoredTask & { readonly held: readonly BlockRun[] }> {
+  const command = ['task', 'stat', taskId(identity), '--endpoint', node.socket, '--json', ...args];
+  await using program = await pantala(command, { name: 'pantala task stat' });
+  const status = await program.exited;
+  if (status.code !== 0) throw new Error(`pantala task stat: status ${status.code}\n${program.tail()}`);
+  return JSON.parse(program.stdout) as StoredTask & { readonly held: readonly BlockRun[] };
 }
 
 /** Waits until a node holds the whole task, and returns the digest of what it holds. */
