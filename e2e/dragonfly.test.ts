@@ -1,12 +1,8 @@
 import { taskId } from '@pantala/base';
 import { type Node, until } from '@pantala/testkit';
 import { afterEach, describe, expect, test } from 'vitest';
-import {
-  DragonflyPeer,
-  type DragonflyPeerOptions,
-  downloadAsDragonfly,
-  schedulerClient,
-} from './lib/dragonfly-peer.ts';
+import { schedulerClient } from './lib/announced-peer.ts';
+import { DragonflyPeer, type DragonflyPeerOptions, downloadAsDragonfly } from './lib/dragonfly-peer.ts';
 import { fileSha256, MIB, type Served, Stage, stored } from './lib/stage.ts';
 
 let stage: Stage;

@@ -7,16 +7,16 @@ import {
   MessageQueue,
   type RpcServer,
   type Sent,
-  schedulerV2,
+  type schedulerV2,
   serve,
 } from '@pantala/api';
 import { defaultPieceLength, taskId } from '@pantala/base';
 import { type Content, loopbackPlace, until, within } from '@pantala/testkit';
+import { schedulerClient } from './announced-peer.ts';
 import type { Served, Stage } from './stage.ts';
 
 const PIECES_PORT = 4005;
 const GRPC_PORT = 4000;
-const SCHEDULER_PORT = 8002;
 const HEADER_LENGTH = 6;
 const DOWNLOAD_PIECE = 0;
 const PIECE_CONTENT = 1;
@@ -169,11 +169,6 @@ export class DragonflyPeer implements AsyncDisposable {
       what: 'the scheduler knows the Dragonfly peer',
     });
   }
-}
-
-export function schedulerClient(stage: Stage) {
-  const { address } = stage.swarm.scheduler.place;
-  return createClient(schedulerV2.Scheduler, { host: address, port: SCHEDULER_PORT });
 }
 
 /** Fetches pieces as a Dragonfly child does: SyncPieces for where they are, a TCP connection for each. */

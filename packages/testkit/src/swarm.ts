@@ -161,6 +161,8 @@ export interface SwarmOptions {
     readonly peer?: Settings;
     readonly seed?: Settings;
     readonly scheduler?: Settings;
+    /** Of the scheduler's cluster, where there is no manager that tells them. */
+    readonly cluster?: Settings;
     /** Of one node: seeds are called seed1 and so on, peers node1 and so on. */
     readonly nodes?: Readonly<Record<string, Settings>>;
   };
@@ -252,10 +254,10 @@ function schedulerRole(options: SwarmOptions, scratch: Scratch): Role {
     },
     options.settings?.scheduler,
   );
-  const config = writeSettings(folder, 'scheduler.yaml', settings);
-  return new Role('scheduler', options.scheduler, folder, ['scheduler', '--config', config], () =>
-    accepts(address, PORTS.scheduler),
-  );
+  const args = ['scheduler', '--config', writeSettings(folder, 'scheduler.yaml', settings)];
+  const cluster = options.settings?.cluster;
+  if (cluster !== undefined) args.push('--dynconfig', writeSettings(folder, 'dynconfig.yaml', cluster));
+  return new Role('scheduler', options.scheduler, folder, args, () => accepts(address, PORTS.scheduler));
 }
 
 function nodeRole(name: string, place: Place, seed: boolean, options: SwarmOptions, scratch: Scratch): Node {
