@@ -12,6 +12,7 @@ import {
   silentLogger,
 } from '@pantala/base';
 import type { LazyBlob, ReadOptions } from '../contract.ts';
+import { BLOB_ID, DATA_SUFFIX, JOURNAL_SUFFIX, SUFFIXES } from './blob-files.ts';
 import { CachedBlob } from './cached-blob.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import type { ChunkLayout } from './chunk-layout.ts';
@@ -22,10 +23,6 @@ import { cacheMetrics, type FillCounters, newFillCounters } from './metrics.ts';
 import { type BlobCacheOptions, compileCacheOptions } from './options.ts';
 import type { FillEvent } from './trace.ts';
 
-/** As nydusd names its decoded blobs. */
-const DATA_SUFFIX = '.blob.data';
-const JOURNAL_SUFFIX = '.blob.fill';
-const BLOB_ID = /^[0-9a-f]{64}$/;
 /** Bytes freed at once on a full disk, so that the next write does not find it full again. */
 const LEAST_RELIEF = 16 * 1024 * 1024;
 
@@ -219,9 +216,7 @@ export class BlobCache implements AsyncDisposable {
       if (freed >= bytes) break;
       await this.#inTurn(id, async () => {
         if (this.#open.has(id)) return;
-        // The journal first: without it what is left of the other says nothing.
-        for (const suffix of [JOURNAL_SUFFIX, DATA_SUFFIX])
-          await rm(join(this.directory, id + suffix), { force: true });
+        for (const suffix of SUFFIXES) await rm(join(this.directory, id + suffix), { force: true });
         freed += size;
         this.#context.metrics.evicted.add();
         this.#context.logger.info('blob evicted', { blob: id, bytes: size });
