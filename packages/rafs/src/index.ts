@@ -7,6 +7,8 @@ export * from './blob/meta-header.ts';
 export * from './blob/sections.ts';
 export type { TocEntry } from './blob/toc.ts';
 export * from './bootstrap/decode.ts';
+export * from './bootstrap/encode.ts';
+export { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH } from './bootstrap/limits.ts';
 export { compressorCode, compressorOf } from './codec/algorithms.ts';
 export * from './codec/compression.ts';
 export * from './codec/digests.ts';

@@ -205,3 +205,33 @@ function checkMappings(reader: BootstrapReader, superblock: Superblock, blobs: r
     end = range.end;
   }
 }
+
+export function writeBlob(bytes: Buffer, offset: number, blob: BlobInfo, index: number): void {
+  const u32 = (field: BlobField, value: number): unknown => bytes.writeUInt32LE(value, offset + BLOB_FIELDS[field]);
+  const u64 = (field: BlobField, value: number): unknown =>
+    bytes.writeBigUInt64LE(BigInt(value), offset + BLOB_FIELDS[field]);
+  bytes.write(blob.id, offset + BLOB_FIELDS.blob_id, 'latin1');
+  u32('blob_index', index);
+  u32('chunk_size', blob.chunkSize);
+  u32('chunk_count', blob.chunkCount);
+  u32('compression_algo', COMPRESSORS.indexOf(blob.compressor));
+  u32('digest_algo', DIGESTERS.indexOf(blob.digester));
+  u32('features', blob.features);
+  u64('compressed_size', blob.compressedSize);
+  u64('uncompressed_size', blob.uncompressedSize);
+  u32('blob_toc_size', blob.tocSize);
+  u32('ci_compressor', COMPRESSORS.indexOf(blob.chunkInfo.compressor));
+  u64('ci_offset', blob.chunkInfo.offset);
+  u64('ci_compressed_size', blob.chunkInfo.compressedSize);
+  u64('ci_uncompressed_size', blob.chunkInfo.uncompressedSize);
+  bytes.set(blob.tocDigest, offset + BLOB_FIELDS.blob_toc_digest);
+  bytes.set(blob.metaDigest, offset + BLOB_FIELDS.blob_meta_digest);
+  u64('blob_meta_size', blob.metaSize);
+}
+
+/** `mapped` is where the blob begins in one device for all, in blocks. */
+export function writeDevice(bytes: Buffer, offset: number, blob: BlobInfo, blockSize: number, mapped: number): void {
+  bytes.write(blob.id, offset + DEVICE_FIELDS.tag, 'latin1');
+  bytes.writeUInt32LE(blob.uncompressedSize / blockSize, offset + DEVICE_FIELDS.blocks);
+  bytes.writeUInt32LE(mapped, offset + DEVICE_FIELDS.mapped_blkaddr);
+}

@@ -139,3 +139,50 @@ function checkApart(reader: BootstrapReader, table: number, entries: readonly nu
     end = begin + reader.u32(offset + CHUNK_FIELDS.uncompressed_size);
   }
 }
+
+export function sameChunk(a: Chunk, b: Chunk): boolean {
+  return (
+    a.uncompressedOffset === b.uncompressedOffset &&
+    a.uncompressedSize === b.uncompressedSize &&
+    a.compressedOffset === b.compressedOffset &&
+    a.compressedSize === b.compressedSize &&
+    a.compressed === b.compressed &&
+    a.batched === b.batched &&
+    a.crc32c === b.crc32c &&
+    Buffer.compare(a.digest, b.digest) === 0
+  );
+}
+
+/** In the order of the table: by digest, then by blob and index. */
+export function sortedChunks(chunks: ReadonlyMap<number, Chunk>): Chunk[] {
+  const sorted = [...chunks.values()].map((chunk) => ({ chunk, begin: beginOf(chunk.digest) }));
+  sorted.sort(
+    (a, b) =>
+      a.begin - b.begin ||
+      Buffer.compare(a.chunk.digest, b.chunk.digest) ||
+      a.chunk.blobIndex - b.chunk.blobIndex ||
+      a.chunk.index - b.chunk.index,
+  );
+  return sorted.map(({ chunk }) => chunk);
+}
+
+/** Its first six bytes as a number: that decides nearly always, and is cheap to compare. */
+function beginOf(digest: Uint8Array): number {
+  let begin = 0;
+  for (let index = 0; index < 6; index++) begin = begin * 256 + (digest[index] as number);
+  return begin;
+}
+
+export function writeChunk(bytes: Buffer, view: DataView, offset: number, chunk: Chunk): void {
+  const { crc32c } = chunk;
+  const flags = (chunk.compressed ? CHUNK_FLAGS.compressed : 0) | (crc32c === undefined ? 0 : CHUNK_FLAGS.hasCrc32c);
+  bytes.set(chunk.digest, offset + CHUNK_FIELDS.digest);
+  view.setUint32(offset + CHUNK_FIELDS.blob_index, chunk.blobIndex, true);
+  view.setUint32(offset + CHUNK_FIELDS.flags, flags, true);
+  view.setUint32(offset + CHUNK_FIELDS.compressed_size, chunk.compressedSize, true);
+  view.setUint32(offset + CHUNK_FIELDS.uncompressed_size, chunk.uncompressedSize, true);
+  view.setBigUint64(offset + CHUNK_FIELDS.compressed_offset, BigInt(chunk.compressedOffset), true);
+  view.setBigUint64(offset + CHUNK_FIELDS.uncompressed_offset, BigInt(chunk.uncompressedOffset), true);
+  view.setUint32(offset + CHUNK_FIELDS.index, chunk.index, true);
+  view.setUint32(offset + CHUNK_FIELDS.crc32, crc32c ?? 0, true);
+}

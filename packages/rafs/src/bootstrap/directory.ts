@@ -64,3 +64,32 @@ function endOfLast(reader: BootstrapReader, offset: number, begin: number, end: 
   const nul = reader.bytes.subarray(offset + begin, offset + end).indexOf(0);
   return nul === -1 ? end : begin + nul;
 }
+
+/**
+ * Bytes of the block that begins with the name at `from`, and the position behind its last name. A name that does
+ * not fit into what is left of a block begins the next one.
+ */
+export function packBlock(
+  names: readonly ByteString[],
+  from: number,
+  blockSize: number,
+): { readonly length: number; readonly to: number } {
+  let length = 0;
+  let to = from;
+  for (; to < names.length; to++) {
+    const next = length + DIRENT_LENGTH + (names[to] as ByteString).length;
+    if (next > blockSize) break;
+    length = next;
+  }
+  return { length, to };
+}
+
+/** Bytes of a directory's data: whole blocks, but the last. */
+export function directoryLength(names: readonly ByteString[], blockSize: number): number {
+  let blocks = 0;
+  for (let from = 0; ; blocks++) {
+    const { length, to } = packBlock(names, from, blockSize);
+    if (to === names.length) return blocks * blockSize + length;
+    from = to;
+  }
+}

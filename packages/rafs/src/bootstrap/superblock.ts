@@ -1,4 +1,4 @@
-import type { Compressor, Digester } from '../image.ts';
+import { BLOB_FEATURES, type Compressor, type Digester, type RafsImage } from '../image.ts';
 import {
   BLOB_ENTRY_LENGTH,
   CHUNK_ENTRY_LENGTH,
@@ -18,6 +18,7 @@ import {
   MIN_CHUNK_SIZE,
   PAGE,
   PREFETCH_ENTRY_LENGTH,
+  ROOT_NID,
   SUPERBLOCK_OFFSET,
 } from './format.ts';
 import { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH } from './limits.ts';
@@ -247,4 +248,50 @@ function readTables(
 
 export function isChunkSize(size: number): boolean {
   return size >= MIN_CHUNK_SIZE && size <= MAX_CHUNK_SIZE && (size & (size - 1)) === 0;
+}
+
+/** What a superblock says beside the image itself; offsets from the file's begin. */
+export interface SuperblockFacts {
+  readonly names: number;
+  /** Of all blobs. */
+  readonly blocks: number;
+  readonly metaOffset: number;
+  readonly hasXattrs: boolean;
+  readonly blobTable: number;
+  readonly chunkTable: Table;
+  readonly prefetchTable: number;
+}
+
+/** Writes superblock and extension into zeros. */
+export function writeSuperblock(bytes: Buffer, image: RafsImage, facts: SuperblockFacts): void {
+  const { blobs, prefetch, blockSize } = image;
+  bytes.writeUInt32LE(EROFS_MAGIC, SUPERBLOCK.magic);
+  bytes.writeUInt32LE(COMPAT_RAFS_V6, SUPERBLOCK.compat);
+  bytes.writeUInt8(Math.log2(blockSize), SUPERBLOCK.blockBits);
+  bytes.writeUInt16LE(ROOT_NID, SUPERBLOCK.rootNid);
+  bytes.writeBigUInt64LE(BigInt(facts.names), SUPERBLOCK.inodes);
+  bytes.writeUInt32LE(facts.blocks % 2 ** 32, SUPERBLOCK.blocks);
+  bytes.writeUInt32LE(facts.metaOffset / blockSize, SUPERBLOCK.metaBlock);
+  bytes.writeUInt32LE(INCOMPAT_RAFS_V6, SUPERBLOCK.incompat);
+  bytes.writeUInt16LE(blobs.length, SUPERBLOCK.devices);
+  bytes.writeUInt16LE(DEVICE_TABLE_SLOT, SUPERBLOCK.deviceSlot);
+  const inlinedDigests =
+    blobs.length > 0 && blobs.every((blob) => (blob.features & BLOB_FEATURES.inlinedDigests) !== 0);
+  const flags =
+    COMPRESSOR_FLAGS[image.compressor] |
+    DIGESTER_FLAGS[image.digester] |
+    FLAGS.encryptionNone |
+    (image.explicitIds ? FLAGS.explicitIds : 0) |
+    (facts.hasXattrs ? FLAGS.hasXattrs : 0) |
+    (inlinedDigests ? FLAGS.inlinedDigests : 0) |
+    (blockSize === 512 ? FLAGS.tarfs : 0);
+  bytes.writeUInt32LE(flags, EXTENSION.flags);
+  bytes.writeBigUInt64LE(BigInt(facts.blobTable), EXTENSION.blobTableOffset);
+  bytes.writeUInt32LE(blobs.length * BLOB_ENTRY_LENGTH, EXTENSION.blobTableLength);
+  bytes.writeUInt32LE(image.chunkSize, EXTENSION.chunkSize);
+  bytes.writeBigUInt64LE(BigInt(facts.chunkTable.offset), EXTENSION.chunkTableOffset);
+  bytes.writeBigUInt64LE(BigInt(facts.chunkTable.entries * CHUNK_ENTRY_LENGTH), EXTENSION.chunkTableLength);
+  if (prefetch.length === 0) return;
+  bytes.writeBigUInt64LE(BigInt(facts.prefetchTable), EXTENSION.prefetchTableOffset);
+  bytes.writeUInt32LE(prefetch.length * PREFETCH_ENTRY_LENGTH, EXTENSION.prefetchTableLength);
 }

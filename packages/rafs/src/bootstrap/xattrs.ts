@@ -1,6 +1,7 @@
-import { type ByteString, byteString } from '@pantala/base';
+import { type ByteString, byteString, PantalaError, shown } from '@pantala/base';
 import { NO_XATTRS } from '../tree/node.ts';
-import { XATTR_ENTRY_LENGTH, XATTR_HEADER_LENGTH } from './format.ts';
+import { roundUp, XATTR_ENTRY_LENGTH, XATTR_HEADER_LENGTH } from './format.ts';
+import { MAX_XATTR_NAME_LENGTH, MAX_XATTR_VALUE_LENGTH, MAX_XATTRS_LENGTH } from './limits.ts';
 import type { BootstrapReader } from './reader.ts';
 
 /** Namespaces by `e_name_index`; those of ACLs are whole names. */
@@ -12,6 +13,9 @@ export const XATTR_NAMESPACES: readonly { readonly index: number; readonly prefi
     { index: 4, prefix: 'trusted.', whole: false },
     { index: 6, prefix: 'security.', whole: false },
   ];
+
+/** Entries begin at multiples of it; `i_xattr_icount` counts in it. */
+export const XATTR_UNIT = 4;
 
 const BY_INDEX = new Map(XATTR_NAMESPACES.map((namespace) => [namespace.index, namespace]));
 
@@ -49,8 +53,60 @@ export function readXattrs(
     if (name.includes('\0')) refuse('e_name', nameAt, 'holds a NUL byte');
     if (xattrs.has(name)) refuse('e_name', nameAt, 'is the name of an earlier attribute too');
     xattrs.set(name, reader.slice(valueAt, valueLength));
-    at = valueAt + valueLength;
-    at += (4 - ((at - offset) & 3)) & 3;
+    at = offset + roundUp(valueAt + valueLength - offset, XATTR_UNIT);
   }
   return xattrs;
+}
+
+/** Bytes of the attributes behind an inode; 0 without any. */
+export function xattrsLength(xattrs: ReadonlyMap<ByteString, Uint8Array>): number {
+  if (xattrs.size === 0) return 0;
+  let length = XATTR_HEADER_LENGTH;
+  for (const [name, value] of xattrs) {
+    const namespace = namespaceOf(name);
+    const nameLength = name.length - namespace.prefix.length;
+    if (nameLength > MAX_XATTR_NAME_LENGTH) {
+      throw unfit(name, `has ${nameLength} bytes behind ${namespace.prefix}, at most ${MAX_XATTR_NAME_LENGTH} fit`);
+    }
+    if (value.length > MAX_XATTR_VALUE_LENGTH) {
+      throw unfit(name, `has a value of ${value.length} bytes, at most ${MAX_XATTR_VALUE_LENGTH} fit`);
+    }
+    length += roundUp(XATTR_ENTRY_LENGTH + nameLength + value.length, XATTR_UNIT);
+  }
+  if (length > MAX_XATTRS_LENGTH) {
+    throw unfit('', `take ${length} bytes in all, at most ${MAX_XATTRS_LENGTH} fit behind an inode`);
+  }
+  return length;
+}
+
+/** Writes them into zeros, in the order of namespace and name. */
+export function writeXattrs(bytes: Buffer, offset: number, xattrs: ReadonlyMap<ByteString, Uint8Array>): void {
+  let at = offset + XATTR_HEADER_LENGTH;
+  const entries = [...xattrs].map(([name, value]) => ({ ...namespaceOf(name), name, value }));
+  entries.sort((a, b) => a.index - b.index || (a.name < b.name ? -1 : 1));
+  for (const { index, prefix, name, value } of entries) {
+    const suffix = name.slice(prefix.length);
+    bytes[at] = suffix.length;
+    bytes[at + 1] = index;
+    bytes.writeUInt16LE(value.length, at + 2);
+    bytes.write(suffix, at + XATTR_ENTRY_LENGTH, 'latin1');
+    bytes.set(value, at + XATTR_ENTRY_LENGTH + suffix.length);
+    at += roundUp(XATTR_ENTRY_LENGTH + suffix.length + value.length, XATTR_UNIT);
+  }
+}
+
+function namespaceOf(name: ByteString): (typeof XATTR_NAMESPACES)[number] {
+  for (const namespace of XATTR_NAMESPACES) {
+    if (namespace.whole ? name === namespace.prefix : name.startsWith(namespace.prefix)) {
+      if (!namespace.whole && name.length === namespace.prefix.length) break;
+      if (name.includes('\0')) throw unfit(name, 'holds a NUL byte');
+      return namespace;
+    }
+  }
+  throw unfit(name, 'is in no namespace that RAFS v6 has: user, trusted, security and the two POSIX ACLs');
+}
+
+function unfit(name: ByteString, reason: string): PantalaError {
+  const subject = name === '' ? 'extended attributes' : `extended attribute ${shown(name)}`;
+  return new PantalaError('invalid-argument', `${subject} ${reason}`);
 }
