@@ -63,7 +63,7 @@ byRoot('what GNU tar archives is the tree that it was', () => {
   ])('%s', async (name, flags) => {
     // GNU tar takes access control lists for no extended attributes.
     const found = await throughTar(name, flags);
-    const without = (facts: TreeFacts) => new Map([...facts].filter(([path]) => !/list$/.test(path)));
+    const without = (facts: TreeFacts) => new Map([...facts].filter(([path]) => !path.endsWith('list')));
     expect(compareTrees(without(corpus), without(found), options)).toEqual([]);
   });
 
@@ -82,7 +82,7 @@ byRoot('what GNU tar archives is the tree that it was', () => {
     expect(found.size).toBeGreaterThan(500);
     // What the format has no room for is left out or cut off by the program.
     const kept = (path: string) =>
-      found.has(path) && !/^symlinks\/length-\d{3}/.test(path) && !/^xattrs\/long-sym/.test(path);
+      found.has(path) && !/^symlinks\/length-\d{3}/.test(path) && !path.startsWith('xattrs/long-sym');
     const without = ['mtime', 'xattr', 'nlink', 'hl', 'uid', 'gid'] as const;
     const compared = (facts: TreeFacts) => new Map([...facts].filter(([path]) => kept(path)));
     expect(compareTrees(compared(corpus), compared(found), { without })).toEqual([]);

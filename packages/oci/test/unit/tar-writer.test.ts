@@ -101,11 +101,19 @@ function contentOf(given: TarMember): Buffer {
 }
 
 function asRead({ header }: TarMember, content: Buffer) {
-  return { ...header, xattrs: [...header.xattrs].toSorted(), content: content.toString('hex') };
+  return {
+    ...header,
+    xattrs: [...header.xattrs].toSorted(([a], [b]) => (a < b ? -1 : 1)),
+    content: content.toString('hex'),
+  };
 }
 
-function facts({ offset: _, holes: __, content, ...header }: ReadEntry) {
-  return asRead({ header }, content);
+function facts(read: ReadEntry) {
+  const { kind, path, mode, uid, gid, mtime, size, linkTarget, major, minor, xattrs } = read;
+  return asRead(
+    { header: { kind, path, mode, uid, gid, mtime, size, linkTarget, major, minor, xattrs } },
+    read.content,
+  );
 }
 
 describe('what is written', () => {
