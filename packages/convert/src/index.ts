@@ -1,7 +1,14 @@
+export * from './check/blob-check.ts';
+export * from './export/decoded-blobs.ts';
+export * from './export/flat-disk.ts';
 export * from './inspect/entries.ts';
 export * from './inspect/listing.ts';
 export * from './inspect/mount-plan.ts';
 export * from './inspect/statistics.ts';
-export { TarTree, type TarTreeResult } from './sources/tar-tree.ts';
+export * from './sources/tar-tree.ts';
+export * from './stored/decode-pool.ts';
+export * from './stored/file-content.ts';
+export * from './stored/image-blobs.ts';
+export * from './stored/stored-blobs.ts';
 export * from './unpack/directory.ts';
 export type { Loss } from './unpack/losses.ts';

@@ -4,6 +4,7 @@ export * from './blob/decode.ts';
 export * from './blob/layout.ts';
 export * from './blob/limits.ts';
 export * from './blob/meta-header.ts';
+export { SECTIONS } from './blob/section-header.ts';
 export * from './blob/sections.ts';
 export type { TocEntry } from './blob/toc.ts';
 export * from './bootstrap/decode.ts';

@@ -5,6 +5,7 @@ import {
   ftruncateSync,
   lchownSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -14,7 +15,7 @@ import {
 import { resolve } from 'node:path';
 import { type ByteString, bytesOf, PantalaError, shown, throwIfAborted } from '@pantala/base';
 import { makeNode, setTimes, setXattr } from '@pantala/linux';
-import type { Device, Directory, Node, RegularFile, Special } from '@pantala/rafs';
+import type { Device, Directory, Node, RegularFile, Special, Timestamp } from '@pantala/rafs';
 import { treeEntries } from '../inspect/entries.ts';
 import { type Loss, Losses } from './losses.ts';
 
@@ -176,6 +177,13 @@ class Restoring {
     }
     if (node.kind !== 'symlink') chmodSync(place, mode);
     setTimes(place, mtime.seconds, mtime.nanoseconds);
+    if (Math.abs(mtime.seconds) >= FAR_TIME) this.#farTime(mtime, path, place);
+  }
+
+  /** The kernel moves times that a file system cannot keep to the next one that it can, without a word. */
+  #farTime({ seconds }: Timestamp, path: ByteString, place: Buffer): void {
+    const kept = Number(lstatSync(place, { bigint: true }).mtimeMs / 1000n);
+    if (Math.abs(kept - seconds) > 1) this.losses.add('time', path, `the file system made ${kept} of ${seconds} s`);
   }
 
   #attempt(what: string, path: ByteString, act: () => void): boolean {
@@ -191,6 +199,9 @@ class Restoring {
     }
   }
 }
+
+/** Seconds from 1970 that every file system can keep. */
+const FAR_TIME = 2 ** 31;
 
 /** What file systems answer that have no such thing, or no room for it in an inode. */
 const UNSUPPORTED = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EINVAL', 'ERANGE', 'E2BIG', 'ENOSPC']);
