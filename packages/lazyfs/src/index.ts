@@ -1,2 +1,3 @@
 export * from './cache/index.ts';
 export * from './contract.ts';
+export * from './sources/index.ts';

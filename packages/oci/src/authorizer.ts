@@ -67,7 +67,9 @@ export class Authorizer {
       );
     }
     this.#challenges.set(scope, challenge);
-    if (rejected?.startsWith('Bearer ') === true) this.#tokens.delete(tokenKey(challenge, scope));
+    const key = tokenKey(challenge, scope);
+    // Requests that were sent with the same old token come one after the other: the first has fetched a new one.
+    if (rejected === `Bearer ${this.#tokens.get(key)?.value}`) this.#tokens.delete(key);
     const header = await this.#answer(challenge, scope, signal);
     if (header === undefined || header === rejected) {
       const reason =

@@ -1,8 +1,10 @@
+export { Authorizer, type AuthorizerOptions } from './authorizer.ts';
 export * from './compression/index.ts';
 export { anonymous, type CredentialSource, type Credentials, dockerConfigCredentials } from './credentials.ts';
 export * from './manifest.ts';
 export * from './platform.ts';
 export * from './reference.ts';
+export { refusal } from './refusal.ts';
 export * from './registry.ts';
 export * from './registry-host.ts';
 export * from './repository.ts';

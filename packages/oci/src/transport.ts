@@ -1,8 +1,15 @@
 import { once } from 'node:events';
-import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+  type RequestOptions,
+} from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { urlToHttpOptions } from 'node:url';
 import { AbortScope, PantalaError } from '@pantala/base';
 
 /** What a body is made from, each time that its request is sent. */
@@ -38,22 +45,32 @@ export interface NodeTransportOptions {
   readonly insecure?: boolean;
   /** Milliseconds without a byte before an answer counts as lost. Default 60,000. */
   readonly idleTimeout?: number;
+  /** Connections kept to each host. Default 16: a client of registries asks a few things at once, never hundreds. */
+  readonly maxSockets?: number;
+  /** Where every request goes instead of to the host of its URL. Default: there. */
+  readonly via?: Via;
 }
 
-/** Connections kept to each host: a client of registries asks a few things at once, never hundreds. */
+/** A server that fetches for us: on a unix socket, asked as if it were the origin, or a proxy, told the whole URL. */
+export type Via = { readonly socketPath: string } | { readonly proxy: URL };
+
 const MAX_SOCKETS = 16;
 
 /** node:http and node:https. */
 export class NodeTransport implements HttpTransport, Disposable {
-  readonly #http = new HttpAgent({ keepAlive: true, maxSockets: MAX_SOCKETS });
+  readonly #http: HttpAgent;
   readonly #https: HttpsAgent;
   readonly #idleTimeout: number;
+  readonly #via: Via | undefined;
 
   constructor(options: NodeTransportOptions = {}) {
     this.#idleTimeout = options.idleTimeout ?? 60_000;
+    this.#via = options.via;
+    const maxSockets = options.maxSockets ?? MAX_SOCKETS;
+    this.#http = new HttpAgent({ keepAlive: true, maxSockets });
     this.#https = new HttpsAgent({
       keepAlive: true,
-      maxSockets: MAX_SOCKETS,
+      maxSockets,
       rejectUnauthorized: options.insecure !== true,
       ...(options.ca === undefined ? {} : { ca: options.ca }),
     });
@@ -79,10 +96,12 @@ export class NodeTransport implements HttpTransport, Disposable {
   }
 
   #start(given: HttpRequest, signal: AbortSignal): ClientRequest {
-    const secure = given.url.protocol === 'https:';
-    const req = (secure ? httpsRequest : httpRequest)(given.url, {
+    const address = addressOf(given.url, this.#via);
+    const secure = address.protocol === 'https:';
+    const req = (secure ? httpsRequest : httpRequest)({
+      ...address,
       method: given.method,
-      headers: given.headers,
+      headers: { ...address.headers, ...given.headers },
       agent: secure ? this.#https : this.#http,
       signal,
       timeout: this.#idleTimeout,
@@ -97,6 +116,27 @@ export class NodeTransport implements HttpTransport, Disposable {
     this.#http.destroy();
     this.#https.destroy();
   }
+}
+
+interface Address extends RequestOptions {
+  readonly headers?: Record<string, string>;
+}
+
+function addressOf(url: URL, via: Via | undefined): Address {
+  if (via === undefined) return urlToHttpOptions(url) as Address;
+  if ('socketPath' in via) {
+    const path = `${url.pathname}${url.search}`;
+    return { protocol: 'http:', socketPath: via.socketPath, path, headers: { host: url.host } };
+  }
+  const { protocol, hostname, port, auth } = urlToHttpOptions(via.proxy);
+  const credentials = typeof auth === 'string' ? `Basic ${Buffer.from(auth).toString('base64')}` : undefined;
+  return {
+    protocol,
+    hostname,
+    port,
+    path: url.href,
+    headers: { host: url.host, ...(credentials === undefined ? {} : { 'proxy-authorization': credentials }) },
+  };
 }
 
 async function send(req: ClientRequest, body: BodySource | undefined): Promise<void> {
