@@ -1,6 +1,6 @@
 import { BLOB_FEATURES, type BlobInfo, type Chunk } from '../image.ts';
 import type { FileChunks } from '../tree/node.ts';
-import { chunkKey, DIGEST_LENGTH } from './chunk-table.ts';
+import { type ChunkIndex, DIGEST_LENGTH } from './chunk-table.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, CHUNK_INDEX_LENGTH } from './format.ts';
 import { INODE } from './inode.ts';
 import type { BootstrapReader } from './reader.ts';
@@ -17,8 +17,8 @@ const NO_CHUNKS: FileChunks = [];
 export interface ChunkSource {
   readonly superblock: Superblock;
   readonly blobs: readonly BlobInfo[];
-  /** By `chunkKey`; of an image without chunk table it fills as they are found. */
-  readonly chunks: Map<number, Chunk>;
+  /** Of an image without chunk table it fills as they are found. */
+  readonly chunks: ChunkIndex;
 }
 
 /** The chunk indexes of a file of `size` bytes begin at `offset`; the caller has claimed them. */
@@ -85,14 +85,13 @@ function readChunk(reader: BootstrapReader, source: ChunkSource, at: number, len
   if (blob === undefined) {
     return refuse('device_id', at + CHUNK_INDEX.device_id, `is ${high & 0xff}, but there are ${blobs.length} blobs`);
   }
-  const key = chunkKey(blobIndex, index);
-  let chunk = source.chunks.get(key);
+  let chunk = source.chunks.get(blobIndex, index);
   if (chunk === undefined) {
     if ((blob.features & BLOB_FEATURES.tarfs) === 0 && superblock.blockSize !== 512) {
       return refuse('ci_index', at, `is ${index} of blob ${blobIndex}, which the chunk table does not have`);
     }
     chunk = tarChunk(blobIndex, index, uncompressedOffset, length);
-    source.chunks.set(key, chunk);
+    source.chunks.set(chunk);
   }
   if (chunk.uncompressedOffset !== uncompressedOffset) {
     const fact = `is block ${uncompressedOffset / superblock.blockSize}, but chunk ${index} of blob ${blobIndex} is not there`;

@@ -1,6 +1,5 @@
 import { BLOB_FEATURES, type BlobInfo, type Chunk } from '../image.ts';
-import { CHUNK_ENTRY_LENGTH, CHUNK_FLAGS } from './format.ts';
-import { MAX_CHUNKS_PER_BLOB } from './limits.ts';
+import { CHUNK_ENTRY_LENGTH, CHUNK_FLAGS, setUint64 } from './format.ts';
 import { type BootstrapReader, refuse } from './reader.ts';
 import type { Superblock } from './superblock.ts';
 
@@ -22,18 +21,47 @@ export type ChunkField = keyof typeof CHUNK_FIELDS;
 
 export const DIGEST_LENGTH = 32;
 
-/** One number for a chunk's place: its blob and its index in it. */
-export function chunkKey(blobIndex: number, index: number): number {
-  return blobIndex * (MAX_CHUNKS_PER_BLOB + 1) + index;
+/**
+ * Chunks by their blob and their index in it. Most images have nearly all chunks of a blob: an array then is several
+ * times faster than a map, which would be too large for a blob that says to have millions and shows a few.
+ */
+export class ChunkIndex {
+  readonly #blobs: readonly BlobChunks[];
+
+  /** `expected` is about how many chunks will come in all. */
+  constructor(blobs: readonly BlobInfo[], expected: number) {
+    let room = expected * DENSE_FACTOR;
+    this.#blobs = blobs.map(({ chunkCount }) => {
+      const length = chunkCount <= room ? chunkCount : 0;
+      room -= length;
+      return { dense: Array.from({ length }, () => undefined), sparse: new Map() };
+    });
+  }
+
+  get(blobIndex: number, index: number): Chunk | undefined {
+    const blob = this.#blobs[blobIndex];
+    if (blob === undefined) return undefined;
+    return index < blob.dense.length ? blob.dense[index] : blob.sparse.get(index);
+  }
+
+  /** Of a blob that there is. */
+  set(chunk: Chunk): void {
+    const { dense, sparse } = this.#blobs[chunk.blobIndex] as BlobChunks;
+    if (chunk.index < dense.length) dense[chunk.index] = chunk;
+    else sparse.set(chunk.index, chunk);
+  }
 }
 
-/** The chunks by `chunkKey`. */
-export function readChunks(
-  reader: BootstrapReader,
-  superblock: Superblock,
-  blobs: readonly BlobInfo[],
-): Map<number, Chunk> {
-  const chunks = new Map<number, Chunk>();
+interface BlobChunks {
+  readonly dense: (Chunk | undefined)[];
+  readonly sparse: Map<number, Chunk>;
+}
+
+/** Entries of arrays for each chunk that there is. */
+const DENSE_FACTOR = 4;
+
+export function readChunks(reader: BootstrapReader, superblock: Superblock, blobs: readonly BlobInfo[]): ChunkIndex {
+  const chunks = new ChunkIndex(blobs, superblock.chunkTable.entries);
   const { offset: begin, entries } = superblock.chunkTable;
   const offsets: number[][] = blobs.map(() => []);
   for (let entry = 0; entry < entries; entry++) {
@@ -41,11 +69,10 @@ export function readChunks(
     const chunk = readChunk(reader, offset, blobs);
     const fault = chunkFault(chunk, blobs[chunk.blobIndex] as BlobInfo, superblock);
     if (fault !== undefined) refuse(fault.field, offset + CHUNK_FIELDS[fault.field], fault.fact);
-    const key = chunkKey(chunk.blobIndex, chunk.index);
-    if (chunks.has(key)) {
+    if (chunks.get(chunk.blobIndex, chunk.index) !== undefined) {
       refuse('index', offset + CHUNK_FIELDS.index, `is ${chunk.index}, which another chunk of the blob has too`);
     }
-    chunks.set(key, chunk);
+    chunks.set(chunk);
     (offsets[chunk.blobIndex] as number[]).push(entry);
   }
   for (const ofBlob of offsets) checkApart(reader, begin, ofBlob);
@@ -127,17 +154,25 @@ export function chunkFault(
 
 /** Chunks of one blob may not share bytes of the decoded blob. */
 function checkApart(reader: BootstrapReader, table: number, entries: readonly number[]): void {
-  const place = (entry: number): number =>
-    reader.u64(table + entry * CHUNK_ENTRY_LENGTH + CHUNK_FIELDS.uncompressed_offset);
-  const sorted = entries.map((entry) => [place(entry), entry] as const).sort((a, b) => a[0] - b[0]);
+  const at = (entry: number, field: ChunkField): number => table + entry * CHUNK_ENTRY_LENGTH + CHUNK_FIELDS[field];
+  const sorted = sortedBy(entries, (entry) => reader.u64(at(entry, 'uncompressed_offset')));
   let end = 0;
-  for (const [begin, entry] of sorted) {
-    const offset = table + entry * CHUNK_ENTRY_LENGTH;
-    if (begin < end) {
-      refuse('uncompressed_offset', offset + CHUNK_FIELDS.uncompressed_offset, `is ${begin}, inside another chunk`);
-    }
-    end = begin + reader.u32(offset + CHUNK_FIELDS.uncompressed_size);
+  for (const entry of sorted) {
+    const begin = reader.u64(at(entry, 'uncompressed_offset'));
+    if (begin < end)
+      refuse('uncompressed_offset', at(entry, 'uncompressed_offset'), `is ${begin}, inside another chunk`);
+    end = begin + reader.u32(at(entry, 'uncompressed_size'));
   }
+}
+
+/** In the order of a whole number of 52 bits for each. */
+function sortedBy<Item>(items: readonly Item[], key: (item: Item) => number): Item[] {
+  const keys = Float64Array.from(items, key);
+  let ascending = true;
+  for (let index = 1; ascending && index < keys.length; index++) ascending = keys[index]! >= keys[index - 1]!;
+  if (ascending) return [...items];
+  const order = Uint32Array.from(items, (_, index) => index).sort((a, b) => keys[a]! - keys[b]!);
+  return Array.from(order, (index) => items[index] as Item);
 }
 
 export function sameChunk(a: Chunk, b: Chunk): boolean {
@@ -154,16 +189,19 @@ export function sameChunk(a: Chunk, b: Chunk): boolean {
 }
 
 /** In the order of the table: by digest, then by blob and index. */
-export function sortedChunks(chunks: ReadonlyMap<number, Chunk>): Chunk[] {
-  const sorted = [...chunks.values()].map((chunk) => ({ chunk, begin: beginOf(chunk.digest) }));
-  sorted.sort(
-    (a, b) =>
-      a.begin - b.begin ||
-      Buffer.compare(a.chunk.digest, b.chunk.digest) ||
-      a.chunk.blobIndex - b.chunk.blobIndex ||
-      a.chunk.index - b.chunk.index,
-  );
-  return sorted.map(({ chunk }) => chunk);
+export function sortedChunks(chunks: readonly Chunk[]): Chunk[] {
+  const sorted = sortedBy(chunks, (chunk) => beginOf(chunk.digest));
+  for (let first = 0, next = 1; first < sorted.length; first = next++) {
+    const begin = beginOf((sorted[first] as Chunk).digest);
+    while (next < sorted.length && beginOf((sorted[next] as Chunk).digest) === begin) next++;
+    if (next - first === 1) continue;
+    for (const [index, chunk] of sorted.slice(first, next).sort(compareChunks).entries()) sorted[first + index] = chunk;
+  }
+  return sorted;
+}
+
+function compareChunks(a: Chunk, b: Chunk): number {
+  return Buffer.compare(a.digest, b.digest) || a.blobIndex - b.blobIndex || a.index - b.index;
 }
 
 /** Its first six bytes as a number: that decides nearly always, and is cheap to compare. */
@@ -181,8 +219,8 @@ export function writeChunk(bytes: Buffer, view: DataView, offset: number, chunk:
   view.setUint32(offset + CHUNK_FIELDS.flags, flags, true);
   view.setUint32(offset + CHUNK_FIELDS.compressed_size, chunk.compressedSize, true);
   view.setUint32(offset + CHUNK_FIELDS.uncompressed_size, chunk.uncompressedSize, true);
-  view.setBigUint64(offset + CHUNK_FIELDS.compressed_offset, BigInt(chunk.compressedOffset), true);
-  view.setBigUint64(offset + CHUNK_FIELDS.uncompressed_offset, BigInt(chunk.uncompressedOffset), true);
+  setUint64(view, offset + CHUNK_FIELDS.compressed_offset, chunk.compressedOffset);
+  setUint64(view, offset + CHUNK_FIELDS.uncompressed_offset, chunk.uncompressedOffset);
   view.setUint32(offset + CHUNK_FIELDS.index, chunk.index, true);
   view.setUint32(offset + CHUNK_FIELDS.crc32, crc32c ?? 0, true);
 }

@@ -22,6 +22,7 @@ import {
   PAGE,
   PREFETCH_ENTRY_LENGTH,
   roundUp,
+  setUint64,
 } from './format.ts';
 import { EXTENDED, INODE } from './inode.ts';
 import { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH } from './limits.ts';
@@ -269,10 +270,4 @@ function mappings(blobs: readonly BlobInfo[], length: number, blockSize: number)
 /** Linux's encoding in 32 bits: see `deviceNumbers` of the reader. */
 function deviceNumber(major: number, minor: number): number {
   return ((minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)) >>> 0;
-}
-
-/** Also of negative numbers, in two's complement. */
-function setUint64(view: DataView, offset: number, value: number): void {
-  view.setUint32(offset, value % 2 ** 32, true);
-  view.setUint32(offset + 4, Math.floor(value / 2 ** 32), true);
 }

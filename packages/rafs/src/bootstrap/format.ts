@@ -122,3 +122,9 @@ export function roundUp(value: number, unit: number): number {
   const rest = value % unit;
   return rest === 0 ? value : value + unit - rest;
 }
+
+/** Also of negative numbers, in two's complement. */
+export function setUint64(view: DataView, offset: number, value: number): void {
+  view.setUint32(offset, value % 2 ** 32, true);
+  view.setUint32(offset + 4, Math.floor(value / 2 ** 32), true);
+}

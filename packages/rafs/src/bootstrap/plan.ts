@@ -2,7 +2,7 @@ import { type ByteString, PantalaError, shown } from '@pantala/base';
 import type { Chunk, RafsImage } from '../image.ts';
 import type { Directory, FileChunks, Node, RegularFile } from '../tree/node.ts';
 import { sortedNames } from '../tree/walk.ts';
-import { chunkFault, chunkKey, sameChunk } from './chunk-table.ts';
+import { ChunkIndex, chunkFault, sameChunk } from './chunk-table.ts';
 import { directoryLength } from './directory.ts';
 import { CHUNK_INDEX_LENGTH, EXTENDED_INODE_LENGTH, MAX_NAME_LENGTH, roundUp } from './format.ts';
 import { MAX_DEPTH, MAX_TARGET_LENGTH } from './limits.ts';
@@ -21,6 +21,9 @@ export interface PlannedDirectory {
   children: number[];
 }
 
+/** Of blobs that say to have more, only what files need of them takes memory. */
+const MAX_EXPECTED_CHUNKS = 2 ** 20;
+
 /** Where everything stands, relative to `meta_blkaddr`. Nodes are known by their position in the first four. */
 export interface Plan {
   readonly nodes: Node[];
@@ -36,8 +39,8 @@ export interface Plan {
   readonly names: number;
   readonly hasXattrs: boolean;
   readonly end: number;
-  /** By `chunkKey`. */
-  readonly chunks: ReadonlyMap<number, Chunk>;
+  /** Each once. */
+  readonly chunks: readonly Chunk[];
 }
 
 /** Gives every file its place: a directory, then what it holds but directories, then those in order. */
@@ -55,13 +58,16 @@ class Planner {
   readonly #links: number[] = [];
   readonly #directories: PlannedDirectory[] = [];
   readonly #positions = new Map<Node, number>();
-  readonly #chunks = new Map<number, Chunk>();
+  readonly #chunks: Chunk[] = [];
+  readonly #chunkIndex: ChunkIndex;
   #names = 0;
   #hasXattrs = false;
 
   constructor(image: RafsImage) {
     this.#image = image;
     this.#space = new Space(image.blockSize);
+    const chunks = image.blobs.reduce((sum, blob) => sum + blob.chunkCount, 0);
+    this.#chunkIndex = new ChunkIndex(image.blobs, Math.min(chunks, MAX_EXPECTED_CHUNKS));
   }
 
   plan(): Plan {
@@ -199,8 +205,7 @@ class Planner {
       const fact = `needs ${length} bytes as chunk ${index}, which has ${chunk.uncompressedSize}`;
       throw new PantalaError('invalid-argument', fact);
     }
-    const key = chunkKey(chunk.blobIndex, chunk.index);
-    const known = this.#chunks.get(key);
+    const known = this.#chunkIndex.get(chunk.blobIndex, chunk.index);
     if (known === chunk) return;
     if (known !== undefined) {
       if (sameChunk(known, chunk)) return;
@@ -215,7 +220,8 @@ class Planner {
     if (fault !== undefined) {
       throw new PantalaError('invalid-argument', `has a chunk whose ${fault.field} ${fault.fact}`);
     }
-    this.#chunks.set(key, chunk);
+    this.#chunkIndex.set(chunk);
+    this.#chunks.push(chunk);
   }
 
   /** Says of which file an error speaks. */
