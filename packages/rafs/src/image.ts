@@ -32,6 +32,20 @@ export interface Chunk {
   readonly crc32c: number | undefined;
 }
 
+/** Whether two chunks with one index in one blob say the same of it. */
+export function sameChunk(a: Chunk, b: Chunk): boolean {
+  return (
+    a.uncompressedOffset === b.uncompressedOffset &&
+    a.uncompressedSize === b.uncompressedSize &&
+    a.compressedOffset === b.compressedOffset &&
+    a.compressedSize === b.compressedSize &&
+    a.compressed === b.compressed &&
+    a.batched === b.batched &&
+    a.crc32c === b.crc32c &&
+    Buffer.compare(a.digest, b.digest) === 0
+  );
+}
+
 /** Feature bits of a blob (RAFS v6: blob table and header of the chunk information). */
 export const BLOB_FEATURES = {
   /** Chunks begin at multiples of 4096 in the decoded blob. */

@@ -16,5 +16,8 @@ export * from './codec/digests.ts';
 export { type Lz4Origin, lz4Library } from './codec/lz4.ts';
 export * from './image.ts';
 export { malformed } from './malformed.ts';
+export * from './tree/differences.ts';
+export { type MergeOptions, mergeLayers, mergeTrees } from './tree/merge.ts';
 export * from './tree/node.ts';
 export * from './tree/walk.ts';
+export type { WhiteoutSpec } from './tree/whiteout.ts';

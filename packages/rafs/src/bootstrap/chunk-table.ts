@@ -175,19 +175,6 @@ function sortedBy<Item>(items: readonly Item[], key: (item: Item) => number): It
   return Array.from(order, (index) => items[index] as Item);
 }
 
-export function sameChunk(a: Chunk, b: Chunk): boolean {
-  return (
-    a.uncompressedOffset === b.uncompressedOffset &&
-    a.uncompressedSize === b.uncompressedSize &&
-    a.compressedOffset === b.compressedOffset &&
-    a.compressedSize === b.compressedSize &&
-    a.compressed === b.compressed &&
-    a.batched === b.batched &&
-    a.crc32c === b.crc32c &&
-    Buffer.compare(a.digest, b.digest) === 0
-  );
-}
-
 /** In the order of the table: by digest, then by blob and index. */
 export function sortedChunks(chunks: readonly Chunk[]): Chunk[] {
   const sorted = sortedBy(chunks, (chunk) => beginOf(chunk.digest));

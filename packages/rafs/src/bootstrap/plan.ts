@@ -1,8 +1,8 @@
 import { type ByteString, PantalaError, shown } from '@pantala/base';
-import type { Chunk, RafsImage } from '../image.ts';
+import { type Chunk, type RafsImage, sameChunk } from '../image.ts';
 import type { Directory, FileChunks, Node, RegularFile } from '../tree/node.ts';
 import { sortedNames } from '../tree/walk.ts';
-import { ChunkIndex, chunkFault, sameChunk } from './chunk-table.ts';
+import { ChunkIndex, chunkFault } from './chunk-table.ts';
 import { directoryLength } from './directory.ts';
 import { CHUNK_INDEX_LENGTH, EXTENDED_INODE_LENGTH, MAX_NAME_LENGTH, roundUp } from './format.ts';
 import { MAX_DEPTH, MAX_TARGET_LENGTH } from './limits.ts';

@@ -9,11 +9,11 @@ export interface Visit<Content> {
 
 /**
  * Every name of a tree, the root first, a directory before what it holds, siblings in the order of their bytes. A
- * file with several names comes once for each.
+ * file with several names comes once for each. `path` is the root's own, empty for the top of all.
  */
-export function* walk<Content>(root: Directory<Content>): Generator<Visit<Content>, void, void> {
-  yield { path: '/', node: root };
-  const open = [{ prefix: '/', entries: root.entries, names: sortedNames(root).values() }];
+export function* walk<Content>(root: Directory<Content>, path: ByteString = ''): Generator<Visit<Content>, void, void> {
+  yield { path: path === '' ? '/' : path, node: root };
+  const open = [{ prefix: `${path}/`, entries: root.entries, names: sortedNames(root).values() }];
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
     const next = top.names.next();
     if (next.done === true) {
@@ -21,10 +21,10 @@ export function* walk<Content>(root: Directory<Content>): Generator<Visit<Conten
       continue;
     }
     const node = top.entries.get(next.value) as Node<Content>;
-    const path = top.prefix + next.value;
-    yield { path, node };
+    const at = top.prefix + next.value;
+    yield { path: at, node };
     if (node.kind === 'directory') {
-      open.push({ prefix: `${path}/`, entries: node.entries, names: sortedNames(node).values() });
+      open.push({ prefix: `${at}/`, entries: node.entries, names: sortedNames(node).values() });
     }
   }
 }

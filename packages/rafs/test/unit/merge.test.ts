@@ -1,0 +1,387 @@
+import type { ByteString } from '@pantala/base';
+import { compareTrees, readTreeFile } from '@pantala/testkit';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  type Attributes,
+  BLOB_FEATURES,
+  type Directory,
+  decodeBootstrap,
+  differences,
+  encodeBootstrap,
+  type FileChunks,
+  mergeLayers,
+  mergeTrees,
+  NO_XATTRS,
+  type Node,
+  nodeAt,
+  type RegularFile,
+  type WhiteoutSpec,
+  walk,
+} from '../../src/index.ts';
+import { factsOf } from '../support/facts.ts';
+import { fixture, fixturePath } from '../support/fixtures.ts';
+import { arbitraryTree } from '../support/trees.ts';
+
+const ATTRIBUTES: Attributes = {
+  mode: 0o755,
+  uid: 0,
+  gid: 0,
+  mtime: { seconds: 1_600_000_000, nanoseconds: 0 },
+  xattrs: NO_XATTRS,
+};
+
+function file(content: string): RegularFile<string> {
+  return { kind: 'regular', attributes: ATTRIBUTES, size: content.length, content };
+}
+
+const WHITEOUT = file('');
+const DEVICE: Node<string> = { kind: 'character', attributes: ATTRIBUTES, major: 0, minor: 0 };
+
+interface Shape {
+  readonly [name: string]: Shape | Node<string>;
+}
+
+function isNode(value: Shape | Node<string>): value is Node<string> {
+  return 'attributes' in value && 'kind' in value;
+}
+
+function folder(shape: Shape, attributes = ATTRIBUTES): Directory<string> {
+  const entries = Object.entries(shape).map(([name, value]): [string, Node<string>] => [
+    name,
+    isNode(value) ? value : folder(value),
+  ]);
+  return { kind: 'directory', attributes, entries: new Map(entries) };
+}
+
+function paths(root: Directory<string>): string[] {
+  return [...walk(root)].map(({ path, node }) => (node.kind === 'regular' ? `${path}=${node.content}` : path));
+}
+
+function merged(spec: WhiteoutSpec, ...layers: Directory<string>[]): Directory<string> {
+  return layers.reduce<Directory<string> | undefined>((lower, upper) => mergeTrees(lower, upper, spec), undefined)!;
+}
+
+describe('trees of layers', () => {
+  it('are joined, the upper one winning', () => {
+    const lower = folder({ a: file('1'), dir: { x: file('1'), y: file('1') }, was: { deep: { f: file('1') } } });
+    const upper = folder({ a: file('2'), dir: { y: file('2'), z: file('2') }, was: file('2') });
+    expect(paths(merged('oci', lower, upper))).toEqual([
+      '/',
+      '/a=2',
+      '/dir',
+      '/dir/x=1',
+      '/dir/y=2',
+      '/dir/z=2',
+      '/was=2',
+    ]);
+    expect(paths(lower)).toHaveLength(8);
+  });
+
+  it('a directory replaces a file, and hides nothing else', () => {
+    const root = merged('oci', folder({ a: file('1'), b: file('1') }), folder({ a: { x: file('2') } }));
+    expect(paths(root)).toEqual(['/', '/a', '/a/x=2', '/b=1']);
+  });
+
+  it('the attributes of directories are those of the upper layer, also of the root', () => {
+    const upper = { ...ATTRIBUTES, mode: 0o700, xattrs: new Map([['user.a', new Uint8Array(1)]]) };
+    const root = merged('oci', folder({ d: { x: file('1') } }), {
+      ...folder({}, upper),
+      entries: new Map([['d', folder({}, upper)]]),
+    });
+    expect(root.attributes).toEqual(upper);
+    expect(nodeAt(root, '/d')?.attributes).toEqual(upper);
+    expect(nodeAt(root, '/d/x')).toBeDefined();
+  });
+
+  it('whiteouts of OCI hide what is below them, not what is beside them', () => {
+    const lower = folder({ gone: { f: file('1') }, stays: file('1'), both: { old: file('1') }, dir: { x: file('1') } });
+    const upper = folder({
+      '.wh.gone': WHITEOUT,
+      '.wh.both': WHITEOUT,
+      both: { new: file('2') },
+      dir: { '.wh.x': WHITEOUT, '.wh.never': WHITEOUT },
+    });
+    expect(paths(merged('oci', lower, upper))).toEqual(['/', '/both', '/both/new=2', '/dir', '/stays=1']);
+  });
+
+  it('an opaque directory of OCI hides all that lower layers have in it', () => {
+    const lower = folder({ dir: { a: file('1'), sub: { b: file('1') } }, other: file('1') });
+    const upper = folder({ dir: { '.wh..wh..opq': WHITEOUT, sub: { c: file('2') } } });
+    expect(paths(merged('oci', lower, upper))).toEqual(['/', '/dir', '/dir/sub', '/dir/sub/c=2', '/other=1']);
+  });
+
+  it('no whiteout is left, whatever it says: not in the lowest layer, not in new directories, none of aufs', () => {
+    const lowest = folder({ '.wh.x': WHITEOUT, new: { '.wh..wh..opq': WHITEOUT, deep: { '.wh.y': WHITEOUT } } });
+    const upper = folder({ '.wh..wh.plnk': { '1.2': file('2') }, '.wh.': WHITEOUT });
+    expect(paths(merged('oci', lowest, upper))).toEqual(['/', '/new', '/new/deep']);
+  });
+
+  it('whiteouts of overlayfs are devices 0:0 and an attribute that goes', () => {
+    const opaque = new Map([
+      ['trusted.overlay.opaque', Buffer.from('y')],
+      ['user.kept', Buffer.from('1')],
+    ]);
+    const lower = folder({ gone: file('1'), dir: { x: file('1') }, plain: { x: file('1') } });
+    const upper = folder({
+      gone: DEVICE,
+      dir: folder({ y: file('2'), '.wh.x': WHITEOUT }, { ...ATTRIBUTES, xattrs: opaque }),
+      plain: folder({}, { ...ATTRIBUTES, xattrs: new Map([['trusted.overlay.opaque', Buffer.from('n')]]) }),
+    });
+    const root = merged('overlayfs', lower, upper);
+    expect(paths(root)).toEqual(['/', '/dir', '/dir/.wh.x=', '/dir/y=2', '/plain', '/plain/x=1']);
+    expect([...(nodeAt(root, '/dir')?.attributes.xattrs.keys() ?? [])]).toEqual(['user.kept']);
+    expect([...(nodeAt(root, '/plain')?.attributes.xattrs.keys() ?? [])]).toEqual(['trusted.overlay.opaque']);
+  });
+
+  it('without a rule, whiteouts are files', () => {
+    const root = merged('none', folder({ a: file('1') }), folder({ '.wh.a': WHITEOUT, dev: DEVICE }));
+    expect(paths(root)).toEqual(['/', '/.wh.a=', '/a=1', '/dev']);
+  });
+
+  it('hard links stay links, also when one of their names is replaced or hidden', () => {
+    const linked = file('1');
+    const lower = folder({ a: linked, b: linked, c: linked, d: { e: linked } });
+    const root = merged('oci', lower, folder({ a: file('2'), '.wh.b': WHITEOUT }));
+    expect(nodeAt(root, '/c')).toBe(nodeAt(root, '/d/e'));
+    expect(nodeAt(root, '/a')).not.toBe(nodeAt(root, '/c'));
+  });
+
+  it('are what a list of paths would become', () => {
+    const layer = arbitraryTree<string>(fc.constant({ size: 0, content: '' })).chain((root) =>
+      fc
+        .array(fc.tuple(fc.nat(), fc.oneof(fc.constant('.wh..wh..opq'), fc.stringMatching(/^\.wh\.[a-f]$/))), {
+          maxLength: 5,
+        })
+        .map((whiteouts) => {
+          const directories = [...walk(root)].map(({ node }) => node).filter((node) => node.kind === 'directory');
+          for (const [index, name] of whiteouts) directories[index % directories.length]?.entries.set(name, WHITEOUT);
+          return root;
+        }),
+    );
+    fc.assert(
+      fc.property(fc.array(layer, { minLength: 1, maxLength: 4 }), (layers) => {
+        const model = layers.reduce(appliedToPaths, new Map<ByteString, Node<string>>());
+        const root = merged('oci', ...layers);
+        const actual = new Map([...walk(root)].map(({ path, node }) => [path, node]));
+        expect([...actual.keys()].sort()).toEqual([...model.keys()].sort());
+        for (const [path, node] of actual) {
+          const known = model.get(path);
+          if (node.kind === 'directory') expect(known?.attributes).toEqual(node.attributes);
+          else expect(known).toBe(node);
+        }
+      }),
+      { numRuns: process.env.PANTALA_FULL === '1' ? 2000 : 150 },
+    );
+  });
+});
+
+/** The rules of OCI on a list of paths: first all whiteouts, then what is new. */
+function appliedToPaths(lower: ReadonlyMap<ByteString, Node<string>>, upper: Directory<string>) {
+  const result = new Map(lower);
+  const remove = (test: (path: ByteString) => boolean): void => {
+    for (const path of result.keys()) if (test(path)) result.delete(path);
+  };
+  const entries = [...walk(upper)].map(({ path, node }) => {
+    const cut = path.lastIndexOf('/');
+    return { path, node, folder: path.slice(0, cut), name: path.slice(cut + 1) };
+  });
+  const real = entries.filter(({ folder: above }) => !above.split('/').some((name) => name.startsWith('.wh.')));
+  for (const { folder: above, name } of real) {
+    if (name === '.wh..wh..opq') remove((path) => path !== '/' && path.startsWith(`${above}/`));
+    else if (name.startsWith('.wh.')) {
+      const target = `${above}/${name.slice(4)}`;
+      remove((path) => path === target || path.startsWith(`${target}/`));
+    }
+  }
+  for (const { path, node, name } of real) {
+    if (name.startsWith('.wh.')) continue;
+    if (node.kind !== 'directory' || result.get(path)?.kind !== 'directory') {
+      if (path !== '/') remove((known) => known === path || known.startsWith(`${path}/`));
+    }
+    result.set(path, node);
+  }
+  return result;
+}
+
+const layers = ['l-tar-1', 'l-tar-2', 'l-tar-3'].map((name) =>
+  decodeBootstrap(fixture(`nydus-tools/${name}/bootstrap`)),
+);
+
+const sameDigests = (expected: RegularFile, actual: RegularFile) => {
+  const [left, right] = [digestsOf(expected.content), digestsOf(actual.content)];
+  return left === right ? undefined : { expected: left, actual: right };
+};
+
+function digestsOf(content: FileChunks): string {
+  return content.map(({ digest }) => Buffer.from(digest).toString('hex')).join(' ');
+}
+
+describe('images of layers', () => {
+  it('are what the real tool makes of them: tree, content, blobs in their order, chunks', () => {
+    const real = decodeBootstrap(fixture('nydus-tools/l-merge-tar/bootstrap'));
+    const ours = mergeLayers(layers);
+    const expected = readTreeFile(fixturePath('nydus-tools/src/layers-merged.expect.json'));
+    expect(compareTrees(expected, factsOf(ours.root), { without: ['sha'] })).toEqual([]);
+    expect([...differences(real.root, ours.root, sameDigests)]).toEqual([]);
+    expect(ours.blobs).toEqual(real.blobs);
+    // Both are written the same, so every chunk is in the same place.
+    expect(encodeBootstrap(ours).equals(encodeBootstrap(real))).toBe(true);
+  });
+
+  it('a blob that several layers name stands there once, its chunks too', () => {
+    const [first] = layers;
+    const twice = mergeLayers([first!, decodeBootstrap(fixture('nydus-tools/l-tar-1/bootstrap'))]);
+    expect(twice.blobs).toHaveLength(1);
+    expect([...differences(first!.root, twice.root, sameDigests)]).toEqual([]);
+    expect(decodeBootstrap(encodeBootstrap(twice)).blobs).toEqual(first!.blobs);
+  });
+
+  it('blobs of which nothing is left are gone', () => {
+    const [first, second] = layers;
+    const opaque = { ...second!, root: { ...second!.root, entries: new Map(second!.root.entries) } };
+    opaque.root.entries.set('.wh..wh..opq', { kind: 'regular', attributes: ATTRIBUTES, size: 0, content: [] });
+    expect(mergeLayers([first!, opaque]).blobs).toEqual(second!.blobs);
+  });
+
+  it('the merged image holds no bootstrap in its blobs', () => {
+    const [first] = layers;
+    const blobs = first!.blobs.map((blob) => ({ ...blob, features: blob.features | BLOB_FEATURES.inlinedBootstrap }));
+    expect(mergeLayers([{ ...first!, blobs }]).blobs).toEqual(first!.blobs);
+  });
+
+  it.each([
+    ['without a layer', () => mergeLayers([]), 'invalid-argument', /no layer/],
+    [
+      'with different chunk sizes',
+      () => mergeLayers([layers[0]!, { ...layers[1]!, chunkSize: 4096 }]),
+      'failed-precondition',
+      /chunkSize is 1048576 in one and 4096/,
+    ],
+    [
+      'with a blob that has no id yet',
+      () => mergeLayers([{ ...layers[0]!, blobs: [{ ...layers[0]!.blobs[0]!, id: 'x'.repeat(64) }] }]),
+      'failed-precondition',
+      /give it the digest/,
+    ],
+    [
+      'with two blobs under one id',
+      () =>
+        mergeLayers([layers[0]!, { ...layers[1]!, blobs: [{ ...layers[1]!.blobs[0]!, id: layers[0]!.blobs[0]!.id }] }]),
+      'failed-precondition',
+      /do not agree on blob/,
+    ],
+  ])('%s they are refused', (_, merge, code, message) => {
+    let error: unknown;
+    try {
+      merge();
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+});
+
+describe('differences of trees', () => {
+  it('a tree and its copy have none', () => {
+    fc.assert(
+      fc.property(arbitraryTree(fc.constant({ size: 0, content: '' })), (root) => {
+        const copy = mergeTrees(undefined, root, 'none');
+        expect([...differences(root, copy)]).toEqual([]);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('each one is named', () => {
+    const linked = file('l');
+    const expected = folder({
+      kind: file(''),
+      dir: { a: file('1'), b: { c: file('1') } },
+      size: file('12'),
+      content: file('1'),
+      'link-1': linked,
+      'link-2': linked,
+      device: { ...DEVICE, minor: 3 } as Node<string>,
+      target: { kind: 'symlink', attributes: ATTRIBUTES, target: 'a' },
+      facts: file(''),
+    });
+    const actual = folder({
+      kind: { new: file('') },
+      dir: {},
+      size: file('1'),
+      content: file('2'),
+      'link-1': linked,
+      'link-2': { ...linked },
+      device: DEVICE,
+      target: { kind: 'symlink', attributes: ATTRIBUTES, target: 'b\n' },
+      facts: {
+        ...file(''),
+        attributes: {
+          mode: 0o644,
+          uid: 1,
+          gid: 2,
+          mtime: { seconds: 1_600_000_000, nanoseconds: 1 },
+          xattrs: new Map([['user.a', Uint8Array.of(1)]]),
+        },
+      },
+      more: file(''),
+    });
+    const found = [
+      ...differences(expected, actual, (left, right) =>
+        left.content === right.content ? undefined : { expected: left.content, actual: right.content },
+      ),
+    ].map((each) => `${each.path} ${each.what}: ${each.expected} / ${each.actual}`);
+    expect(found).toEqual([
+      '/content content: 1 / 2',
+      '/device device: 0:3 / 0:0',
+      '/dir/a missing: regular / nothing',
+      '/dir/b missing: directory / nothing',
+      '/dir/b/c missing: regular / nothing',
+      '/facts mode: 755 / 644',
+      '/facts uid: 0 / 1',
+      '/facts gid: 0 / 2',
+      '/facts mtime: 1600000000 s 0 ns / 1600000000 s 1 ns',
+      '/facts xattr: no user.a / user.a=0x01',
+      '/kind kind: regular / directory',
+      '/kind/new unexpected: nothing / regular',
+      '/link-2 links: /link-1 / /link-2',
+      '/more unexpected: nothing / regular',
+      '/size size: 2 / 1',
+      '/target target: a / b\\n',
+    ]);
+  });
+
+  it('any one change of a file is found', () => {
+    const changes: ((attributes: Attributes) => Attributes)[] = [
+      (each) => ({ ...each, mode: each.mode ^ 0o1 }),
+      (each) => ({ ...each, uid: each.uid ^ 1 }),
+      (each) => ({ ...each, mtime: { ...each.mtime, seconds: each.mtime.seconds + 1 } }),
+      (each) => ({ ...each, xattrs: new Map([...each.xattrs, ['user.changed', new Uint8Array(0)]]) }),
+    ];
+    fc.assert(
+      fc.property(
+        arbitraryTree(fc.constant({ size: 0, content: '' })),
+        fc.constantFrom(...changes),
+        fc.nat(),
+        (root, change, index) => {
+          const copy = mergeTrees(undefined, root, 'none');
+          const all = [...walk(copy)];
+          const victim = all[index % all.length]!;
+          const changed = { ...victim.node, attributes: change(victim.node.attributes) };
+          if (victim.path === '/') {
+            expect([...differences(root, changed as Directory<string>)]).toHaveLength(1);
+            return;
+          }
+          const cut = victim.path.lastIndexOf('/');
+          const above = nodeAt(copy, victim.path.slice(0, cut)) as Directory<string>;
+          above.entries.set(victim.path.slice(cut + 1), changed);
+          const found = [...differences(root, copy)].filter(({ what }) => what !== 'links');
+          expect(found).toHaveLength(1);
+          expect(found[0]?.path).toBe(victim.path);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+});
