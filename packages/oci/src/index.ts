@@ -1,6 +1,8 @@
 export { Authorizer, type AuthorizerOptions } from './authorizer.ts';
 export * from './compression/index.ts';
 export { anonymous, type CredentialSource, type Credentials, dockerConfigCredentials } from './credentials.ts';
+export * from './image-config.ts';
+export * from './images/index.ts';
 export * from './manifest.ts';
 export * from './platform.ts';
 export * from './reference.ts';

@@ -46,6 +46,9 @@ export interface TarHeader {
 export interface TarEntry extends TarHeader {
   /** Where its header begins in the (decompressed) archive. */
   readonly offset: number;
+  /** Where the content of a regular file begins; of a sparse one only its data stands there. */
+  readonly contentOffset: number;
+  readonly sparse: boolean;
   /**
    * The content of a regular file, `size` bytes in all, once and before the next member is asked for. What is not
    * read is skipped.

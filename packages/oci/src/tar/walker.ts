@@ -195,6 +195,8 @@ class Walker {
       minor: isDevice ? deviceNumber(header, 'minor') : 0,
       xattrs: facts.xattrs,
       offset,
+      contentOffset: this.#feed.position,
+      sparse: map !== undefined,
       content: () => {
         if (read || begun !== this.#entries)
           throw new PantalaError('failed-precondition', `the content of "${shown(name)}" was read or skipped already`);

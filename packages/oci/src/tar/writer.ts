@@ -37,23 +37,24 @@ const ZEROS = Buffer.alloc(64 * 1024);
 export async function* writeTar(
   members: AsyncIterable<TarMember> | Iterable<TarMember>,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const { header, content, runs } of members) {
-    if (header.kind !== 'regular') {
-      yield headerBlocks(header, 0, undefined);
-      continue;
-    }
-    if (runs === undefined) {
-      yield headerBlocks(header, header.size, undefined);
-      yield* contentBlocks(header, content, header.size, true);
-    } else {
-      const map = inBlocks(`${[runs.length / 2, ...runs].join('\n')}\n`);
-      const held = runs.reduce((sum, value, index) => (index % 2 === 1 ? sum + value : sum), 0);
-      yield headerBlocks(header, map.length + held, header.size);
-      yield map;
-      yield* contentBlocks(header, content, held, false);
-    }
-  }
+  for await (const member of members) yield* memberBlocks(member);
   yield ZEROS.subarray(0, 2 * BLOCK);
+}
+
+/** One member; a tar is members one after the other and two blocks of zeros. @throws as `writeTar` */
+export async function* memberBlocks({ header, content, runs }: TarMember): AsyncGenerator<Uint8Array, void, undefined> {
+  if (header.kind !== 'regular') {
+    yield headerBlocks(header, 0, undefined);
+  } else if (runs === undefined) {
+    yield headerBlocks(header, header.size, undefined);
+    yield* contentBlocks(header, content, header.size, true);
+  } else {
+    const map = inBlocks(`${[runs.length / 2, ...runs].join('\n')}\n`);
+    const held = runs.reduce((sum, value, index) => (index % 2 === 1 ? sum + value : sum), 0);
+    yield headerBlocks(header, map.length + held, header.size);
+    yield map;
+    yield* contentBlocks(header, content, held, false);
+  }
 }
 
 async function* contentBlocks(

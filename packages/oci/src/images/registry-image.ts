@@ -1,0 +1,56 @@
+import { PantalaError, sha256Hex } from '@pantala/base';
+import { formatReference, manifestReference, type Reference } from '../reference.ts';
+import type { BlobUpload, FetchedManifest, Repository } from '../repository.ts';
+import type { BlobName, ImageSource, ImageTarget, PutOptions } from './source.ts';
+
+/** An image in a registry. */
+export class RegistryImage implements ImageSource, ImageTarget {
+  readonly name: string;
+  readonly repository: Repository;
+  readonly #reference: Reference;
+  readonly #owned: Disposable | undefined;
+
+  /** @param owned closed with it: the transport */
+  constructor(repository: Repository, reference: Reference, owned?: Disposable) {
+    this.name = formatReference(reference);
+    this.repository = repository;
+    this.#reference = reference;
+    this.#owned = owned;
+  }
+
+  root(signal?: AbortSignal): Promise<FetchedManifest> {
+    return this.repository.manifest(manifestReference(this.#reference), signal);
+  }
+
+  manifest(digest: string, signal?: AbortSignal): Promise<FetchedManifest> {
+    return this.repository.manifest(digest, signal);
+  }
+
+  blob(blob: BlobName, signal?: AbortSignal): AsyncIterable<Buffer> {
+    return this.repository.blob(blob, signal === undefined ? {} : { signal });
+  }
+
+  async hasBlob({ digest }: BlobName, signal?: AbortSignal): Promise<boolean> {
+    return (await this.repository.blobSize(digest, signal)) !== undefined;
+  }
+
+  putBlob(blob: BlobUpload, options: PutOptions = {}): Promise<'existed' | 'mounted' | 'uploaded'> {
+    return this.repository.putBlob(blob, options);
+  }
+
+  putManifest(bytes: Buffer, mediaType: string, signal?: AbortSignal): Promise<string> {
+    return this.repository.putManifest(`sha256:${sha256Hex(bytes)}`, bytes, mediaType, signal);
+  }
+
+  finish(root: { readonly bytes: Buffer; readonly mediaType: string }, signal?: AbortSignal): Promise<string> {
+    const { digest, tag } = this.#reference;
+    if (digest !== undefined) {
+      throw new PantalaError('invalid-argument', `${this.name} names a digest; an image is written under a tag`);
+    }
+    return this.repository.putManifest(tag ?? 'latest', root.bytes, root.mediaType, signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#owned?.[Symbol.dispose]();
+  }
+}
