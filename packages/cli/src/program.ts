@@ -1,6 +1,7 @@
 import { ERROR_SURFACES } from '@pantala/base';
 import { Command, CommanderError } from 'commander';
 import { getCommands } from './definitions/get.ts';
+import { imageCommands } from './definitions/image.ts';
 import { machineCommands } from './definitions/machine.ts';
 import type { ActionWrapper } from './definitions/options.ts';
 import { roleCommands } from './definitions/role.ts';
@@ -42,7 +43,7 @@ export async function run(args: readonly string[]): Promise<number> {
       }
     };
 
-  for (const define of [roleCommands, upCommands, getCommands, machineCommands, taskCommands]) {
+  for (const define of [roleCommands, upCommands, getCommands, imageCommands, machineCommands, taskCommands]) {
     define(program, action);
   }
 

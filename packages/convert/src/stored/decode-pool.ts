@@ -18,7 +18,7 @@ class Decoder {
   #waiting: Waiting | undefined;
 
   constructor() {
-    this.#worker = new Worker(new URL('./decode-worker.ts', import.meta.url));
+    this.#worker = new Worker(new URL('./decode-worker.ts', import.meta.url), { execArgv: [] });
     this.#worker.on('message', (answer: WorkerAnswer) => {
       const waiting = this.#waiting;
       this.#waiting = undefined;

@@ -52,7 +52,8 @@ export class FolderBlobs implements StoredBlobs {
   }
 }
 
-async function readFully(file: FileHandle, path: string, range: ByteRange): Promise<Uint8Array> {
+/** @throws `data-loss` when the file ends before the range does */
+export async function readFully(file: FileHandle, path: string, range: ByteRange): Promise<Uint8Array> {
   const data = Buffer.allocUnsafe(lengthOf(range));
   for (let done = 0; done < data.length; ) {
     const { bytesRead } = await file.read(data, done, data.length - done, range.start + done);

@@ -1,0 +1,128 @@
+import type { Command } from 'commander';
+import { type ActionWrapper, collect, examples, whole } from './options.ts';
+
+/** `pantala image`: Nydus images (RAFS v6), read, checked, written and converted. */
+export function imageCommands(program: Command, action: ActionWrapper): void {
+  const image = program.command('image').description('Nydus images: makes, converts, checks and reads them.');
+  readingCommands(image, action);
+}
+
+/** Says which image is meant: an argument, or a bootstrap with the folder of its blobs. */
+function reading(command: Command): Command {
+  return command
+    .argument('[image]', 'a bootstrap, or a blob with one in it')
+    .option('-B, --bootstrap <file>', 'the bootstrap, instead of an argument')
+    .option('-D, --blob-dir <directory>', 'where the blobs lie, under their ids; without it, where the bootstrap lies');
+}
+
+function readingCommands(image: Command, action: ActionWrapper): void {
+  reading(image.command('check'))
+    .description(
+      'Checks blobs and every chunk against its digest; with a source, every file. Status 76 when it finds something.',
+    )
+    .option('--against <source>', 'a directory, a tar or an image; each difference is a line')
+    .option('--threads <number>', 'threads that decode', whole)
+    .option('--no-progress', 'no progress line')
+    .option('--json', 'print one line for each finding, and one with the sum')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala image check --bootstrap boot --blob-dir blobs',
+        'pantala image check --bootstrap boot --blob-dir blobs --against rootfs/',
+        'pantala image check boot -D blobs --against layer.tar.gz --json',
+      ),
+    )
+    .action(
+      action('image check', async (path, options) =>
+        (await import('../commands/image/check.ts')).checkImage(path, options),
+      ),
+    );
+
+  reading(image.command('inspect'))
+    .description('Lists what is in an image: as ls -l does, or its blobs, or its prefetch table.')
+    .option('--path <path>', 'only this entry and what is below it; may be repeated', collect, [])
+    .option('--chunks', 'with the chunks of each file')
+    .option('--blobs', 'the blobs instead of the files')
+    .option('--prefetch', 'only what the prefetch table names, in its order')
+    .option('--json', 'print one line for each entry')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala image inspect --bootstrap boot',
+        'pantala image inspect boot --path /etc/passwd --chunks',
+        'pantala image inspect boot --blobs --json',
+      ),
+    )
+    .action(
+      action('image inspect', async (path, options) =>
+        (await import('../commands/image/inspect.ts')).inspectImage(path, options),
+      ),
+    );
+
+  reading(image.command('stat'))
+    .description('Sizes, repeated chunks, and what a lazy start fetches.')
+    .option('-T, --target <image>', 'another image: how many chunks the two share')
+    .option('--json', 'print one line')
+    .addHelpText(
+      'after',
+      examples('pantala image stat --bootstrap boot', 'pantala image stat boot --target older-boot --json'),
+    )
+    .action(
+      action('image stat', async (path, options) =>
+        (await import('../commands/image/stat.ts')).statImage(path, options),
+      ),
+    );
+
+  reading(image.command('unpack'))
+    .description('Writes the tree of an image into a directory or a tar. Says what this user could not restore.')
+    .requiredOption('-O, --output <path>', 'a new or empty directory, a FILE.tar, or - for a tar on stdout')
+    .option('--overwrite', 'replace a tar that is there')
+    .option('--no-progress', 'no progress line')
+    .option('--json', 'print one line with counts and what was not restored')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala image unpack --bootstrap boot --blob-dir blobs --output rootfs',
+        'pantala image unpack boot -D blobs --output rootfs.tar',
+        'pantala image unpack boot -D blobs --output - | tar t',
+      ),
+    )
+    .action(
+      action('image unpack', async (path, options) =>
+        (await import('../commands/image/unpack.ts')).unpackImage(path, options),
+      ),
+    );
+
+  reading(image.command('export'))
+    .description('Decodes an image for the kernel: into one disk image, or into a device for each blob.')
+    .option('--block', 'one file that mounts as EROFS without any device')
+    .option('--devices', 'a directory with the files that mount-plan names')
+    .requiredOption('-O, --output <path>', 'the disk image, or the directory')
+    .option('--threads <number>', 'threads that decode', whole)
+    .option('--overwrite', 'replace a disk image that is there')
+    .option('--no-progress', 'no progress line')
+    .option('--json', 'print one line')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala image export boot -D blobs --block --output disk.img',
+        'pantala image export boot -D blobs --devices --output cache',
+      ),
+    )
+    .action(
+      action('image export', async (path, options) =>
+        (await import('../commands/image/export.ts')).exportImage(path, options),
+      ),
+    );
+
+  reading(image.command('mount-plan'))
+    .description('Prints as JSON what a mount by the kernel needs: bootstrap, devices in order, options.')
+    .requiredOption('--cache-dir <directory>', 'where decoded blobs lie or will lie')
+    .option('--json', 'as it is in any case')
+    .addHelpText('after', examples('pantala image mount-plan boot -D blobs --cache-dir /var/lib/pantala/cache'))
+    .action(
+      action('image mount-plan', async (path, options) =>
+        (await import('../commands/image/mount-plan.ts')).planMount(path, options),
+      ),
+    );
+}

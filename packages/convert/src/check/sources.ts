@@ -1,0 +1,34 @@
+import { decompressed, walkTar } from '@pantala/oci';
+import type { FileChunks } from '@pantala/rafs';
+import { TarTree } from '../sources/tar-tree.ts';
+import { FileContent } from '../stored/file-content.ts';
+import type { ImageBlobs } from '../stored/image-blobs.ts';
+import { contentDigests, type DigestRule } from './content-digester.ts';
+import type { SourceTree } from './differences.ts';
+
+/** A tar with the digests of what is in it, read once as it streams by; plain, gzip or zstd. */
+export async function tarSourceTree(
+  tar: AsyncIterable<Uint8Array>,
+  rule: DigestRule,
+  signal?: AbortSignal,
+): Promise<SourceTree<readonly Uint8Array[]>> {
+  const tree = new TarTree<readonly Uint8Array[]>();
+  const stop = signal === undefined ? {} : { signal };
+  for await (const member of walkTar(decompressed(tar, stop), stop)) {
+    if (member.kind === 'regular') tree.addFile(member, await contentDigests(member.content(), rule));
+    else tree.add(member);
+  }
+  return { root: tree.finish().root, digests: async ({ content }) => content };
+}
+
+/** Another image: by its own digests where they are of the same kind, else by its content. */
+export function imageSourceTree(blobs: ImageBlobs, rule: DigestRule, signal?: AbortSignal): SourceTree<FileChunks> {
+  const { root, digester, chunkSize } = blobs.image;
+  const isAlike = digester === rule.digester && chunkSize === rule.chunkSize;
+  const content = new FileContent(blobs, signal);
+  return {
+    root,
+    digests: async (file) =>
+      isAlike ? file.content.map(({ digest }) => digest) : contentDigests(content.read(file), rule),
+  };
+}
