@@ -7,6 +7,7 @@ export * from './errors.ts';
 export * from './geometry.ts';
 export * from './hash-ring.ts';
 export * from './listeners.ts';
+export * from './local-sockets.ts';
 export * from './logger.ts';
 export * from './lru.ts';
 export * from './metrics.ts';

@@ -7,6 +7,8 @@ import {
   type HostIdentity,
   hostId,
   type Logger,
+  MAX_SOCKET_PATH,
+  proxySocketOf,
   type RateLimiter,
   TokenBucket,
   throwIfAborted,
@@ -60,6 +62,8 @@ export interface Peer extends AsyncDisposable {
     readonly profiles: Address | undefined;
   };
   readonly socketPath: string;
+  /** Content by HTTP for programs of this machine, as lazy mounts ask for it. */
+  readonly proxySocketPath: string | undefined;
   readonly hostId: string;
 }
 
@@ -183,9 +187,15 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
       services: [localService(context), localStoreService(context)],
     }),
   );
+  const proxySocket = proxySocketPath(config.socketPath, logger);
   const proxy = resources.use(
     await startProxy(
-      { ...config.proxy, stateDir: config.proxy.stateDir ?? join(directory, 'proxy'), serverIp: name.ip },
+      {
+        ...config.proxy,
+        stateDir: config.proxy.stateDir ?? join(directory, 'proxy'),
+        serverIp: name.ip,
+        ...optional('socketPath', proxySocket),
+      },
       { downloader: swarm, direct: origin.direct, logger, metrics },
     ),
   );
@@ -221,9 +231,18 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
       profiles,
     },
     socketPath: config.socketPath,
+    proxySocketPath: proxy.socketPath,
     hostId: id,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Beside the daemon's socket; undefined where the path would be longer than the kernel takes. */
+function proxySocketPath(daemonSocket: string, logger: Logger): string | undefined {
+  const path = proxySocketOf(daemonSocket);
+  if (Buffer.byteLength(path) < MAX_SOCKET_PATH) return path;
+  logger.warn('no proxy socket for lazy mounts: its path would be too long', { path });
+  return undefined;
 }
 
 function diskUse(directory: string): { readonly total: number; readonly used: number } {

@@ -48,6 +48,11 @@ export interface ProxyOptions {
   readonly mirror?: MirrorOptions;
   /** Further listeners with an upstream of their own (`extraRegistryMirrors`). */
   readonly extraMirrors?: readonly { readonly listen: ListenOptions; readonly mirror: MirrorOptions }[];
+  /**
+   * Unix socket for programs of this machine: they name their registry in `X-Dragonfly-Registry`, every blob goes
+   * through the swarm, and the socket's mode says who may ask, not a user and password. Default none.
+   */
+  readonly socketPath?: string;
   /** The first whose pattern matches decides. Default none. */
   readonly rules?: readonly RuleOptions[];
   readonly intercept?: InterceptOptions;
@@ -86,6 +91,7 @@ export interface ProxyOptions {
 /** Checked, with defaults and compiled patterns. */
 export interface CompiledOptions {
   readonly listeners: readonly { readonly listen: ListenOptions; readonly mirror: Mirror }[];
+  readonly socketPath: string | undefined;
   readonly rules: readonly Rule[];
   readonly interceptHosts: readonly RegExp[];
   readonly authority: { readonly cert: string; readonly key: string } | undefined;
@@ -123,6 +129,7 @@ export function compileOptions(given: ProxyOptions): CompiledOptions {
       { listen: given.listen, mirror: compileMirror(given.mirror ?? {}) },
       ...(given.extraMirrors ?? []).map(({ listen, mirror }) => ({ listen, mirror: compileMirror(mirror) })),
     ],
+    socketPath: given.socketPath,
     rules: (given.rules ?? []).map((rule, index) => compileRule(rule, `rules[${index}]`)),
     interceptHosts: (intercept?.hosts ?? []).map((host, index) => compilePattern(host, `intercept.hosts[${index}]`)),
     authority: intercept?.authority,
@@ -141,6 +148,14 @@ export function compileOptions(given: ProxyOptions): CompiledOptions {
     idleTimeout: given.idleTimeout ?? 120_000,
   };
 }
+
+/** What programs of this machine get on the unix socket. */
+export const LOCAL_MIRROR: Mirror = {
+  upstream: new URL('https://index.docker.io'),
+  fromHeader: true,
+  fromNamespace: true,
+  share: 'layers',
+};
 
 function compileMirror(given: MirrorOptions): Mirror {
   const from = given.upstreamFrom ?? ['header', 'ns'];

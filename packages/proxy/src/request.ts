@@ -45,11 +45,12 @@ export class RequestHandler {
     this.#tunnels.set(socket, origin);
   }
 
-  handle(req: IncomingMessage, res: ServerResponse, mirror: Mirror): void {
+  /** @param isKnown whoever got as far as the listener needs no user and password */
+  handle(req: IncomingMessage, res: ServerResponse, mirror: Mirror, isKnown = false): void {
     const { metrics, gate } = this.#parts;
     metrics.requests.add();
     const tunnel = this.#tunnels.get(req.socket);
-    if (tunnel === undefined && !gate.knows(req.headers['proxy-authorization'])) {
+    if (!isKnown && tunnel === undefined && !gate.knows(req.headers['proxy-authorization'])) {
       const challenge = ['Proxy-Authenticate', 'Basic realm="pantala"'];
       refuse(res, 407, 'proxy', 'the proxy asks for a user and password', challenge);
       return;

@@ -9,10 +9,18 @@ import { ConnectHandler } from './connect.ts';
 import type { DirectClient } from './direct.ts';
 import { Gate } from './gate.ts';
 import { proxyMetrics } from './metrics.ts';
-import { type CompiledOptions, compileOptions, type ListenOptions, type Mirror, type ProxyOptions } from './options.ts';
+import {
+  type CompiledOptions,
+  compileOptions,
+  type ListenOptions,
+  LOCAL_MIRROR,
+  type Mirror,
+  type ProxyOptions,
+} from './options.ts';
 import { OutputFiles } from './output-files.ts';
 import { RequestHandler } from './request.ts';
 import { SharedContent } from './shared.ts';
+import { listenOnSocket } from './unix-listener.ts';
 
 /** Bytes of a request's header. Registry tokens alone may have more than Node's default of 16 KiB. */
 const MAX_HEADER_BYTES = 64 * 1024;
@@ -41,6 +49,8 @@ export interface ProxyServer extends AsyncDisposable {
   readonly address: ListenAddress;
   /** One for each of `extraMirrors`. */
   readonly extraAddresses: readonly ListenAddress[];
+  /** The unix socket; undefined when none was wanted. */
+  readonly socketPath: string | undefined;
   /** PEM of the authority that clients of intercepted hosts must trust; undefined without interception. */
   readonly authorityCertificate: string | undefined;
 }
@@ -58,10 +68,12 @@ export async function startProxy(given: ProxyOptions, parts: ProxyParts): Promis
   try {
     const addresses: ListenAddress[] = [];
     for (const { listen, mirror } of options.listeners) addresses.push(await proxy.listen(listen, mirror));
+    if (options.socketPath !== undefined) await proxy.listenOnSocket(options.socketPath);
     const [address, ...extraAddresses] = addresses as [ListenAddress, ...ListenAddress[]];
     return {
       address,
       extraAddresses,
+      socketPath: options.socketPath,
       authorityCertificate: authority?.certificate,
       [Symbol.asyncDispose]: () => proxy[Symbol.asyncDispose](),
     };
@@ -90,6 +102,7 @@ class RunningProxy implements AsyncDisposable {
   /** Connections that CONNECT took from their server. */
   readonly #detached = new Set<Duplex>();
   readonly #closing = new AbortController();
+  #removeSocket = () => {};
   #closed: Promise<void> | undefined;
 
   constructor(options: CompiledOptions, parts: ProxyParts, authority: CertificateAuthority | undefined) {
@@ -175,12 +188,23 @@ class RunningProxy implements AsyncDisposable {
     return { ...where, tls: tls !== undefined };
   }
 
+  async listenOnSocket(path: string): Promise<void> {
+    const server = createServer(this.#limits(), (req, res) => this.#requests.handle(req, res, LOCAL_MIRROR, true));
+    server.maxConnections = MAX_CONNECTIONS;
+    server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => refuseMalformed(error, socket));
+    this.#servers.push(server);
+    this.#removeSocket = await listenOnSocket(server, path);
+    server.on('error', (error) => this.#logger.error('proxy listener failed', { path, error: error.message }));
+    this.#logger.info('proxy listens', { path });
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
   }
 
   async #close(): Promise<void> {
+    this.#removeSocket();
     const closed = this.#servers.filter((server) => server.listening).map(closing);
     this.#closing.abort(new PantalaError('cancelled', 'the proxy stops'));
     await this.#requests.drained(this.#options.shutdownGrace);

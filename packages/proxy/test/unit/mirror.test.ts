@@ -1,5 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sha256Hex } from '@pantala/base';
@@ -281,3 +284,49 @@ describe('methods and headers', () => {
     expect([answer.status, answer.headers['x-dragonfly-error-type']]).toEqual([400, 'proxy']);
   });
 });
+
+describe('the unix socket', () => {
+  test('gives every blob through the swarm, without rules or password, to the owner alone', async () => {
+    await using origin = await startOrigin(serveContent(content, blobHeaders));
+    using folder = scratchFolder();
+    const socketPath = join(folder.path, 'proxy.sock');
+    const basicAuth = { username: 'someone', password: 'secret' };
+    await using rig = await startRig({ socketPath, rules: [], basicAuth });
+    expect((await ask(rig.port, blob, { headers: { 'X-Dragonfly-Registry': origin.url } })).status).toBe(407);
+    expect(statSync(socketPath).mode & 0o777).toBe(0o600);
+    const range = 'bytes=1000-65999';
+    const answer = await askSocket(socketPath, blob, { 'X-Dragonfly-Registry': origin.url, range });
+    expect(answer.status).toBe(206);
+    expect(answer.body.equals(content.subarray(1000, 66_000))).toBe(true);
+    expect(rig.downloader.requests[0]?.request.url).toBe(`${origin.url}${blob}`);
+    await rig[Symbol.asyncDispose]();
+    expect(existsSync(socketPath)).toBe(false);
+  });
+
+  test('takes the place of one that a killed process left, and not of one that answers', async () => {
+    using folder = scratchFolder();
+    const socketPath = join(folder.path, 'proxy.sock');
+    await using first = await startRig({ socketPath });
+    await expect(startRig({ socketPath })).rejects.toMatchObject({ code: 'already-exists' });
+    await first[Symbol.asyncDispose]();
+    const left = createServer().listen(`${socketPath}.left`);
+    await once(left, 'listening');
+    renameSync(`${socketPath}.left`, socketPath);
+    left.close();
+    await once(left, 'close');
+    await using _ = await startRig({ socketPath });
+    expect((await askSocket(socketPath, '/v2/', { 'X-Dragonfly-Registry': 'ftp://nowhere' })).status).toBe(400);
+  });
+});
+
+function scratchFolder(): { readonly path: string } & Disposable {
+  const path = mkdtempSync(join(tmpdir(), 'pantala-proxy-socket-'));
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
+}
+
+async function askSocket(socketPath: string, path: string, headers: Record<string, string>) {
+  const [response] = (await once(request({ socketPath, path, headers }).end(), 'response')) as [IncomingMessage];
+  const parts: Buffer[] = [];
+  for await (const part of response) parts.push(part as Buffer);
+  return { status: response.statusCode, body: Buffer.concat(parts) };
+}
