@@ -1,6 +1,7 @@
 export * from './descriptor-passing.ts';
 export * from './descriptors.ts';
 export * from './errors.ts';
+export * from './extents.ts';
 export * from './fanotify.ts';
 export * from './files.ts';
 export * from './inodes.ts';
@@ -12,4 +13,5 @@ export * from './mounts.ts';
 export * from './pidfd.ts';
 export * from './self-test.ts';
 export * from './sendfile-pump.ts';
+export * from './xattrs.ts';
 export * from './zstd.ts';

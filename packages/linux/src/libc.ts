@@ -31,6 +31,9 @@ const PROTOTYPES = {
   recvmsg: 'int64_t recvmsg(int socket, void *message, int flags)',
   mknod: 'int mknod(const void *path, unsigned int mode, uint64_t device)',
   utimensat: 'int utimensat(int directory, const void *path, void *times, int flags)',
+  llistxattr: 'int64_t llistxattr(const void *path, void *names, size_t length)',
+  lgetxattr: 'int64_t lgetxattr(const void *path, const void *name, void *value, size_t length)',
+  lseek: 'int64_t lseek(int fd, int64_t offset, int whence)',
   lsetxattr: 'int lsetxattr(const void *path, const void *name, const void *value, size_t length, int flags)',
 } as const;
 

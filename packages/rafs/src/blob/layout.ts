@@ -170,11 +170,13 @@ export class BlobLayout {
     if (headers) features |= BLOB_FEATURES.tarHeaders;
     if (inlined) features |= BLOB_FEATURES.inlinedBootstrap;
     const information = encodeChunkInformation(this.#information(), batches ? 2 : 1);
-    const stored = compressed(compressor, information);
+    // Tables of contents know no LZ4, so nydus-image takes zstd here whenever sections have headers.
+    const packer: Compressor = headers ? 'zstd' : compressor;
+    const stored = compressed(packer, information);
     const entriesLength = this.count * CHUNK_INFO_LENGTH[batches ? 2 : 1];
     const header: MetaHeader = {
       features,
-      compressor: stored === undefined ? 'none' : compressor,
+      compressor: stored === undefined ? 'none' : packer,
       entries: this.count,
       offset: writer.offset,
       compressedSize: (stored ?? information).length,
@@ -184,7 +186,7 @@ export class BlobLayout {
       contextCount: this.#batches.length,
     };
     const headerBytes = encodeMetaHeader(header);
-    writer.chunkInformation(information, stored, compressor, headerBytes);
+    writer.chunkInformation(information, stored, packer, headerBytes);
     if (toc) writer.section(SECTIONS.digests, Buffer.concat(this.#digests), undefined, 'none');
     const blob: BlobInfo = {
       id: PLACEHOLDER_ID,

@@ -1,0 +1,92 @@
+import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { byteString, PantalaError, shown } from '@pantala/base';
+import { chunkDigest, compressInto, DIGEST_LENGTH } from '@pantala/rafs';
+import { KnownDigests } from './known-digests.ts';
+import {
+  type ChunkJob,
+  type FileRead,
+  type Job,
+  type JobEnd,
+  NOT_COMPRESSED,
+  type Slot,
+  slotOf,
+  type WorkerSetup,
+} from './parcel.ts';
+
+const setup = workerData as WorkerSetup;
+const slots = setup.memories.map((memory, index) => slotOf(index, memory, setup.layout));
+const known = new KnownDigests(setup.known);
+const compression = setup.lz4 === undefined ? {} : { lz4: setup.lz4 };
+
+parentPort?.on('message', (job: Job) => {
+  const slot = slots[job.slot] as Slot;
+  let end: JobEnd = { id: job.id };
+  try {
+    if (job.kind === 'chunks') digestAndCompress(job, slot);
+    else slot.stored[0] = storedLength(slot, 0, job.length);
+  } catch (error) {
+    const { code, message } = PantalaError.from(error);
+    end = { id: job.id, error: { code, message } };
+  }
+  parentPort?.postMessage(end);
+});
+
+function digestAndCompress(job: ChunkJob, slot: Slot): void {
+  read(job.reads, slot.content);
+  let at = 0;
+  for (const [index, given] of job.lengths.entries()) {
+    const length = Math.abs(given);
+    const content = slot.content.subarray(at, at + length);
+    const digest = chunkDigest(setup.digester, content);
+    slot.digests.set(digest, index * DIGEST_LENGTH);
+    const skip = given < 0 || known.mayHave(digest);
+    slot.stored[index] = skip ? NOT_COMPRESSED : storedLength(slot, at, length);
+    at += length;
+  }
+}
+
+function storedLength(slot: Slot, at: number, length: number): number {
+  if (!setup.layout.compresses) return length;
+  const content = slot.content.subarray(at, at + length);
+  const written = compressInto(setup.compressor, content, slot.compressed.subarray(at, at + length), compression);
+  return written === 0 ? length : written;
+}
+
+/** Neighbours are mostly of one file: it stays open between them. */
+function read(reads: readonly FileRead[], content: Uint8Array): void {
+  let open: { readonly path: Uint8Array; readonly descriptor: number } | undefined;
+  try {
+    for (const { path, offset, length, at } of reads) {
+      if (path === undefined) {
+        content.fill(0, at, at + length);
+        continue;
+      }
+      if (open === undefined || Buffer.compare(open.path, path) !== 0) {
+        if (open !== undefined) closeSync(open.descriptor);
+        open = undefined;
+        open = { path, descriptor: openSync(Buffer.from(path), constants.O_RDONLY | constants.O_NOFOLLOW) };
+      }
+      readWhole(open, offset, content.subarray(at, at + length));
+    }
+  } finally {
+    if (open !== undefined) closeSync(open.descriptor);
+  }
+}
+
+function readWhole(
+  file: { readonly path: Uint8Array; readonly descriptor: number },
+  offset: number,
+  target: Uint8Array,
+): void {
+  for (let filled = 0; filled < target.length; ) {
+    const count = readSync(file.descriptor, target, filled, target.length - filled, offset + filled);
+    if (count === 0) {
+      throw new PantalaError(
+        'failed-precondition',
+        `${shown(byteString(file.path))} became shorter while it was read: build from a tree that nobody changes`,
+      );
+    }
+    filled += count;
+  }
+}
