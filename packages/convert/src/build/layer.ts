@@ -50,7 +50,9 @@ export async function buildFromDirectory(directory: string, sink: BlobSink, give
   const { prefetch, progress, signal, ...build } = given;
   const options = compileBuildOptions(build);
   await using builder = new BlobBuilder(options, sink, signal);
-  const { root, files } = await readDirectorySource(directory, signal);
+  const { root, files } = await readDirectorySource(directory, signal).catch((error: unknown) => {
+    throw PantalaError.from(error);
+  });
   const counter = new Counter(progress);
   const ordered = prefetch === undefined ? files : prefetchedFirst(files, prefetch);
   for (const { file, chunks } of ordered) {

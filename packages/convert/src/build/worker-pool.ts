@@ -1,3 +1,4 @@
+import { getCompileCacheDir } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { Deferred, type ErrorCode, PantalaError } from '@pantala/base';
 import type { Job, JobEnd, WorkerSetup } from './parcel.ts';
@@ -49,6 +50,7 @@ export class WorkerPool implements AsyncDisposable {
     const worker = new Worker(new URL('./chunk-worker.ts', import.meta.url), {
       workerData: setup,
       name: 'chunks',
+      env: environment(),
       // Their content lies outside of the heap; a small young generation keeps the process small.
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
     });
@@ -86,4 +88,10 @@ export class WorkerPool implements AsyncDisposable {
     for (const end of this.#ends.values()) end.reject(error);
     this.#ends.clear();
   }
+}
+
+/** Threads do not inherit the cache of compiled modules, without which each takes 100 ms more to start. */
+function environment(): NodeJS.ProcessEnv {
+  const cache = getCompileCacheDir();
+  return cache === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: cache };
 }

@@ -133,6 +133,7 @@ export class BlobLayout {
    */
   finish(dataDigest: Uint8Array, bootstrap?: (blob: BlobInfo | undefined) => Uint8Array): BlobEnd {
     const { toc: hasToc } = this.#options;
+    if (this.count === 0 && bootstrap === undefined) return { parts: [], blob: undefined, meta: undefined };
     const headers = hasToc || bootstrap !== undefined;
     const writer = new SectionWriter(this.#stored, headers);
     const { blob: described, meta } = this.#describe(writer, dataDigest, headers, bootstrap !== undefined);
