@@ -32,6 +32,8 @@ function member(path: string, content: Uint8Array | readonly TarPiece[], step = 
     minor: 0,
     xattrs: new Map(),
     offset: 0,
+    contentOffset: 512,
+    sparse: !ArrayBuffer.isView(content),
     async *content() {
       yield* pieces;
     },
