@@ -41,6 +41,8 @@ export interface LazyBlob {
    */
   readonly path: string;
   readonly complete: boolean;
+  /** Bytes of the chunks that are there, and of all chunks. */
+  readonly filled: { readonly bytes: number; readonly of: number };
   /** Resolves when the last chunk is in the file; never rejects. */
   readonly completed: Promise<void>;
   /**

@@ -1,3 +1,4 @@
 export * from './cache/index.ts';
 export * from './contract.ts';
+export * from './prefetch/index.ts';
 export * from './sources/index.ts';

@@ -271,6 +271,10 @@ class Handle implements BlobHandle {
     return this.#blob.complete;
   }
 
+  get filled(): { readonly bytes: number; readonly of: number } {
+    return this.#blob.file.filled;
+  }
+
   get completed(): Promise<void> {
     return this.#blob.completed;
   }

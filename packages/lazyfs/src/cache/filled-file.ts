@@ -28,6 +28,8 @@ export class FilledFile {
   readonly #held: Bitmap;
   readonly #suspect: Bitmap;
   readonly #makeRoom: (bytes: number) => Promise<boolean>;
+  readonly #chunkBytes: number;
+  #heldBytes: number;
   #unsynced = 0;
   #syncing: Promise<void> | undefined;
 
@@ -45,6 +47,15 @@ export class FilledFile {
     this.#held = recovered.held;
     this.#suspect = recovered.suspect;
     this.#makeRoom = makeRoom;
+    const lengthOf = (chunk: number) => layout.rangeOf(chunk).end - layout.rangeOf(chunk).start;
+    let all = 0;
+    let held = 0;
+    for (let chunk = 0; chunk < layout.chunkCount; chunk++) {
+      all += lengthOf(chunk);
+      if (this.#held.has(chunk)) held += lengthOf(chunk);
+    }
+    this.#chunkBytes = all;
+    this.#heldBytes = held;
   }
 
   /** @param makeRoom asked once when the disk is full; a write is tried again when it frees something */
@@ -82,6 +93,10 @@ export class FilledFile {
   /** Chunks that may be there; nobody has looked. */
   get suspect(): ReadonlyBitmap {
     return this.#suspect;
+  }
+
+  get filled(): { readonly bytes: number; readonly of: number } {
+    return { bytes: this.#heldBytes, of: this.#chunkBytes };
   }
 
   get complete(): boolean {
@@ -174,10 +189,11 @@ export class FilledFile {
 
   #hold(chunks: readonly number[]): void {
     for (const chunk of chunks) {
-      this.#held.set(chunk);
+      if (!this.#held.set(chunk)) continue;
       this.#suspect.clear(chunk);
       const { start, end } = this.#layout.rangeOf(chunk);
       this.#unsynced += end - start;
+      this.#heldBytes += end - start;
     }
     this.#journal.append(runsOf(chunks));
     if (this.#unsynced >= SYNC_EVERY) void this.makeDurable().catch(() => {});
