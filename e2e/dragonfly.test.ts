@@ -70,6 +70,23 @@ describe('a Dragonfly peer as the parent of ours', () => {
     { name: 'wrong bytes with their right CRC-32', options: { give: (_, bytes) => flipped(bytes) } },
     { name: 'bytes that do not have their CRC-32', options: { wrongSum: true } },
     { name: 'too little', options: { give: (_, bytes) => bytes.subarray(0, 100_000) } },
+    { name: 'pieces that it lacks', options: { lacksAll: true } },
+    {
+      name: 'lengths that pieces do not have',
+      options: { tell: ({ length, ...rest }) => ({ ...rest, length: length + 1n }) },
+    },
+    {
+      name: 'offsets that pieces do not have',
+      options: { tell: ({ offset, ...rest }) => ({ ...rest, offset: offset + 4096n }) },
+    },
+    {
+      name: 'numbers beyond the end',
+      options: { tell: ({ number, ...rest }) => ({ ...rest, number: number + 1_000_000 }) },
+    },
+    {
+      name: 'lengths beyond all memory',
+      options: { tell: (truth) => ({ ...truth, length: 0xffff_ffff_ffff_ffffn }) },
+    },
   ])('deceives nobody by $name', async ({ options }) => {
     stage = await Stage.start({ seeds: 0, peers: 2 });
     const served = stage.serveBlob(LENGTH);

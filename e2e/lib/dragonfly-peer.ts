@@ -20,15 +20,27 @@ const GRPC_PORT = 4000;
 const HEADER_LENGTH = 6;
 const DOWNLOAD_PIECE = 0;
 const PIECE_CONTENT = 1;
+const ERROR = 255;
 /** Header, task id and number. */
 const REQUEST_LENGTH = HEADER_LENGTH + 64 + 4;
 const DEADLINE = 60_000;
+
+/** A piece as SyncPieces tells of it. */
+export interface ToldPiece {
+  readonly number: number;
+  readonly offset: bigint;
+  readonly length: bigint;
+}
 
 export interface DragonflyPeerOptions {
   /** What it gives instead of the true bytes of a piece; the CRC-32 is that of what it gives. */
   readonly give?: (piece: number, bytes: Buffer) => Buffer;
   /** Announces a CRC-32 that does not fit. */
   readonly wrongSum?: boolean;
+  /** What SyncPieces says of a piece instead of the truth. */
+  readonly tell?: (truth: ToldPiece) => ToldPiece;
+  /** It has none of the pieces that it says it has. */
+  readonly lacksAll?: boolean;
   /** Awaited before a piece is given. */
   readonly gate?: (piece: number) => Promise<void>;
 }
@@ -91,19 +103,15 @@ export class DragonflyPeer implements AsyncDisposable {
     const held = (number: number): number =>
       Math.min(this.#pieceLength, this.#content.length - number * this.#pieceLength);
     const pieceLength = this.#pieceLength;
+    const tell = this.#options.tell ?? ((truth: ToldPiece) => truth);
     this.#rpc = await createServer({
       address: { host: ip, port: GRPC_PORT },
       services: [
         serve(dfdaemonV2.DfdaemonUpload, {
           async *syncPieces({ interestedPieceNumbers }) {
             for (const number of interestedPieceNumbers) {
-              yield {
-                number,
-                offset: BigInt(number * pieceLength),
-                length: BigInt(held(number)),
-                ip,
-                tcpPort: PIECES_PORT,
-              };
+              const truth = { number, offset: BigInt(number * pieceLength), length: BigInt(held(number)) };
+              yield { ...tell(truth), ip, tcpPort: PIECES_PORT };
             }
           },
         }),
@@ -123,6 +131,10 @@ export class DragonflyPeer implements AsyncDisposable {
     const request = await receive(socket, REQUEST_LENGTH);
     const number = request.readUInt32BE(HEADER_LENGTH + 64);
     await this.#options.gate?.(number);
+    if (this.#options.lacksAll === true) {
+      socket.end(encodeRefusal('no such piece'));
+      return;
+    }
     const { offset, bytes } = this.#piece(number);
     const given = this.#options.give?.(number, Buffer.from(bytes)) ?? bytes;
     const sum = this.#options.wrongSum === true ? 1 : crc32(given);
@@ -226,6 +238,12 @@ function encodePiece(number: number, offset: number, length: number, digest: str
   head.writeUInt32BE(4 + metadata.length, 2);
   head.writeUInt32BE(metadata.length, HEADER_LENGTH);
   return Buffer.concat([head, metadata]);
+}
+
+/** Error, code "not found". */
+function encodeRefusal(message: string): Buffer {
+  const head = Buffer.from([7, ERROR, 0, 0, 0, 1 + message.length, 2]);
+  return Buffer.concat([head, Buffer.from(message)]);
 }
 
 async function receive(socket: Socket, length: number): Promise<Buffer> {

@@ -72,11 +72,23 @@ export class Intake {
     }
   }
 
-  /** A parent's list of a piece's block digests. False when it does not match the piece's digest. */
-  digestList(piece: number, digests: Buffer): boolean {
-    const accepted = this.verification.acceptList(piece, digests);
-    if (accepted) this.#retryWaiting();
-    return accepted;
+  /**
+   * A parent's list of a piece's block digests. True when it counts from now on.
+   *
+   * @throws `data-loss` when the piece's digest says that it is wrong
+   */
+  digestList(parent: string, piece: number, digests: Buffer): boolean {
+    const verdict = this.verification.acceptList(piece, digests);
+    if (verdict === 'checked') this.#retryWaiting();
+    if (verdict !== 'wrong') return verdict === 'checked';
+    this.#listener.wrongBlocks(parent, this.#geometry.pieceBlocks(piece));
+    throw new PantalaError('data-loss', `the digests of piece ${piece} of parent ${parent} are not those of the piece`);
+  }
+
+  /** What waits of a parent that is not believed any more waits in vain. */
+  forgetParent(parent: string): void {
+    this.#waiting = this.#waiting.filter((blocks) => blocks.parent !== parent);
+    this.#waitingLength = this.#waiting.reduce((sum, { data }) => sum + data.length, 0);
   }
 
   /** Runs that wait in memory, or are on their way from there to the disk. */

@@ -39,8 +39,16 @@ interface Member {
   lastSign: number;
   /** Whether there were any. */
   heard: boolean;
+  /** Since when it is asked without having given anything that could be stored; undefined when it has. */
+  uselessSince: number | undefined;
   requests: number;
 }
+
+/**
+ * Milliseconds for which the signs of a parent count that gives nothing but what cannot be checked: whoever lies may
+ * talk for ever. Digests that are late come within a second.
+ */
+const USELESS_TIMEOUT = 5000;
 
 /** What is asked of a parent, and how: see `ParentFetch`. */
 interface Ask {
@@ -65,6 +73,8 @@ export class ParentSet implements AsyncDisposable {
   readonly #asked = new Map<Member, Set<BlockRun>>();
   readonly #working = new Set<Promise<void>>();
   #missing = 0;
+  /** What waits for its digests, as far as nobody else is asked for it. */
+  #kept: readonly BlockRun[] = [];
   /** Pieces whose list is being asked for by itself. */
   readonly #lists = new Set<number>();
   /** Hosts that gave wrong bytes: never again for this task, under whatever peer id. */
@@ -167,14 +177,14 @@ export class ParentSet implements AsyncDisposable {
       for (const run of runs) {
         if (block < run.first || block >= run.first + run.count) continue;
         asked = true;
-        at = Math.max(at, member.lastSign);
+        at = Math.max(at, signOf(member));
         heard ||= member.heard;
         usualAnswer = Math.max(usualAnswer, member.pace.usualAnswer);
       }
     }
     if (asked) return { at, usualAnswer, heard };
     for (const member of this.#members.values()) {
-      at = Math.max(at, member.lastSign);
+      at = Math.max(at, signOf(member));
       heard ||= member.heard;
     }
     return { at, usualAnswer, heard };
@@ -199,6 +209,7 @@ export class ParentSet implements AsyncDisposable {
       parent: undefined,
       lastSign: monotonicNow(),
       heard: false,
+      uselessSince: undefined,
       requests: 0,
     };
     this.#members.set(candidate.peerId, member);
@@ -229,6 +240,8 @@ export class ParentSet implements AsyncDisposable {
     const { selection } = this.#deps;
     const id = member.candidate.peerId;
     this.#signFrom(member, monotonicNow());
+    // A seed that waits for the origin says so, and has nothing else to give meanwhile.
+    if (member.candidate.seed) member.uselessSince = undefined;
     for (const run of news.held) selection.parentHolds(id, run);
     for (const run of news.assigned) selection.parentDeals(id, run, Deal.assigned);
     for (const run of news.deferred) selection.parentDeals(id, run, Deal.deferred);
@@ -247,6 +260,7 @@ export class ParentSet implements AsyncDisposable {
     asked.add(run);
     member.requests++;
     if (member.requests === 1) member.lastSign = askedAt;
+    member.uselessSince ??= askedAt;
     try {
       await parent.fetch({
         run,
@@ -256,7 +270,7 @@ export class ParentSet implements AsyncDisposable {
         signal: member.stop.signal,
         onDigests: (digests) => {
           const piece = task.geometry.pieceOfBlock(run.first);
-          if (intake.digestList(piece, digests)) selection.checkable(task.geometry.pieceBlocks(piece));
+          if (intake.digestList(id, piece, digests)) selection.checkable(task.geometry.pieceBlocks(piece));
         },
         onBlocks: async (part, data) => {
           const now = monotonicNow();
@@ -266,7 +280,9 @@ export class ParentSet implements AsyncDisposable {
             pace.answered(now - askedAt);
           }
           if (pace.received(data.length, now)) selection.setBudget(id, pace.budget);
+          const held = isStored(task, part);
           await intake.fromParent(id, part, data, !parent.wholePieces);
+          if (!held && isStored(task, part)) member.uselessSince = undefined;
         },
       });
       this.#deps.hosts.worked(candidate.address);
@@ -278,9 +294,17 @@ export class ParentSet implements AsyncDisposable {
       member.requests--;
       if (member.requests === 0) pace.idle();
       ended();
-      for (const waiting of intake.waiting()) selection.take(waiting);
+      this.#keepWaiting();
       this.#deps.changed();
     }
+  }
+
+  /** Nobody else is asked for what waits for its digests; what waits no longer is missing again. */
+  #keepWaiting(): void {
+    const { intake, selection } = this.#deps;
+    for (const run of this.#kept) selection.release(run);
+    this.#kept = [...intake.waiting()];
+    for (const run of this.#kept) selection.take(run);
   }
 
   #signFrom(member: Member, now: number): void {
@@ -298,7 +322,11 @@ export class ParentSet implements AsyncDisposable {
       return;
     }
     const bad = error.code === 'data-loss';
-    if (bad) this.#banned.add(candidate.hostId);
+    if (bad) {
+      this.#banned.add(candidate.hostId);
+      this.#deps.intake.forgetParent(candidate.peerId);
+      this.#keepWaiting();
+    }
     if (bad || error.code === 'unavailable' || error.code === 'deadline-exceeded') {
       this.#deps.hosts.failed(candidate.address);
     }
@@ -321,4 +349,13 @@ export class ParentSet implements AsyncDisposable {
       .finally(() => this.#working.delete(settled));
     this.#working.add(settled);
   }
+}
+
+/** When a parent was last heard of, as far as what it says is of use. */
+function signOf({ lastSign, uselessSince }: Member): number {
+  return uselessSince === undefined ? lastSign : Math.min(lastSign, uselessSince + USELESS_TIMEOUT);
+}
+
+function isStored({ blocks, provisional }: StoredTask, run: BlockRun): boolean {
+  return blocks.hasAll(run) || provisional.hasAll(run);
 }

@@ -82,15 +82,22 @@ export class Verification {
     entry.wholeAuthority = authority;
   }
 
-  /** Digests of all blocks of a piece, from anybody. False when they do not match the piece's digest. */
-  acceptList(piece: number, digests: Uint8Array): boolean {
+  /**
+   * Digests of all blocks of a piece, from anybody.
+   * - `checked`: they match the piece's digest, and count from now on.
+   * - `wrong`: they do not, so whoever gave them lies.
+   * - `unknown`: no digest of the piece is known that could tell.
+   */
+  acceptList(piece: number, digests: Uint8Array): 'checked' | 'wrong' | 'unknown' {
     const entry = this.#pieces.get(piece);
-    if (entry?.whole === undefined) return false;
+    if (entry?.whole === undefined) return 'unknown';
     const blocks = this.#geometry.pieceBlocks(piece);
-    if (digests.length !== blocks.count * DIGEST_LENGTH || !pieceDigest(digests).equals(entry.whole)) return false;
+    if (digests.length !== blocks.count * DIGEST_LENGTH || !pieceDigest(digests).equals(entry.whole)) {
+      return this.#counts(entry.wholeAuthority) ? 'wrong' : 'unknown';
+    }
     this.#set(piece, blocks, digests, entry.wholeAuthority);
     this.#forgetLists();
-    return true;
+    return 'checked';
   }
 
   /** Whether a parent's list of block digests is of use: the piece's digest is known, not all of these blocks'. */
