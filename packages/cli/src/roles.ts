@@ -134,6 +134,7 @@ export async function startRole(role: Role, parts: RoleParts): Promise<RunningRo
       const peer = await startPeer(config, {
         ...parts,
         schedulers,
+        rehearse: true,
         ...(dynconfigPath === undefined ? {} : { dynconfigPath }),
       });
       const { addresses, ...rest } = running(peer, peer.addresses);

@@ -6,6 +6,7 @@ import { errnoOf, LinuxError } from './errors.ts';
 /** How a function of the C library is called here. Every one of them returns -1 and sets errno when it fails. */
 const PROTOTYPES = {
   sendfile: 'int64_t sendfile(int out, int in, void *offset, size_t count)',
+  preadv2: 'int64_t preadv2(int fd, void *vector, int count, int64_t offset, int flags)',
   copy_file_range:
     'int64_t copy_file_range(int in, void *in_offset, int out, void *out_offset, size_t length, unsigned int flags)',
   // Variadic in C; a number or an address in third place is passed alike on x86-64 and arm64, and koffi's variadic

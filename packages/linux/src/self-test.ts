@@ -1,8 +1,19 @@
+import { writeSync } from 'node:fs';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PantalaError } from '@pantala/base';
-import { allocate, copyFileRange, fileSystemOf, punchHole, reflink, sendfile, tryLock } from './files.ts';
+import {
+  allocate,
+  copyFileRange,
+  fileSystemOf,
+  isInMemory,
+  punchHole,
+  readCached,
+  reflink,
+  sendfile,
+  tryLock,
+} from './files.ts';
 
 /** What was found out about one system call. */
 export interface CallReport {
@@ -29,6 +40,16 @@ const PROBES: readonly Probe[] = [
     use: 'uploads and hits; without it bytes are copied through memory',
     async run(source, target) {
       if (sendfile(target, source, 0, CONTENT.length) !== CONTENT.length) throw new Error('it sent another length');
+      return CONTENT;
+    },
+  },
+  {
+    call: 'preadv2 RWF_NOWAIT',
+    use: 'small reads of what the page cache has; without it each goes over another thread (not needed on tmpfs)',
+    async run(source, target) {
+      const read = isInMemory(`/proc/self/fd/${source}`) ? CONTENT : readCached(source, 0, CONTENT.length);
+      if (read === undefined) throw new Error('it does not read what was just written');
+      writeSync(target, read, 0, read.length, 0);
       return CONTENT;
     },
   },

@@ -37,6 +37,7 @@ import { hostName } from './host/identity.ts';
 import { localStoreService } from './local-store.ts';
 import { exposeGauges, serviceMetrics, withOlderNames } from './metrics.ts';
 import { originOptions, storeOptions } from './parts.ts';
+import { Rehearsal } from './rehearsal.ts';
 import { SchedulerCalls } from './scheduler-calls.ts';
 import { SchedulerList } from './scheduler-list.ts';
 
@@ -47,6 +48,8 @@ export interface PeerDependencies {
   readonly signal?: AbortSignal;
   /** Schedulers besides those of the configuration. */
   readonly schedulers?: readonly Address[];
+  /** Goes through small requests of its own once it listens, so that the first real one is as fast as the next. */
+  readonly rehearse?: boolean;
   /** Upstream's dynconfig.yaml, read again at each refresh; only without a manager. */
   readonly dynconfigPath?: string;
 }
@@ -218,6 +221,8 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
     healthRoutes(config.health.paths, () => true),
   );
   throwIfAborted(signal);
+
+  if (dependencies.rehearse === true) resources.use(new Rehearsal(join(directory, 'rehearsal'), logger));
 
   logger.info('peer listens', { host: id, grpc, pieces: pieces.address, proxy: proxy.address, seed });
   const owned = resources.move();

@@ -30,6 +30,11 @@ export class BodySender implements Disposable {
     this.#signal = signal;
   }
 
+  /** Whether all of a range is held already. @throws `out-of-range` */
+  takeHeld(range: ByteRange): boolean {
+    return this.#open.takeHeld(range);
+  }
+
   /** Resolves when all of a range is held. @throws what `OpenTask.extents` throws */
   async gather(range: ByteRange): Promise<void> {
     for await (const _ of this.#open.extents(range, { signal: this.#signal }));

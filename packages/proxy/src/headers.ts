@@ -106,8 +106,23 @@ export interface Directives {
 /** Characters of any one value: they become part of identifiers and log lines. */
 const MAX_DIRECTIVE_LENGTH = 4096;
 
-/** @throws `invalid-argument` for a value that means nothing */
+/** Of a request that says nothing of itself, which most do. */
+export const NO_DIRECTIVES: Directives = {
+  tag: undefined,
+  application: undefined,
+  priority: undefined,
+  filteredQueryParams: undefined,
+  useP2p: false,
+  prefetch: undefined,
+  pieceLength: undefined,
+  contentForTaskId: undefined,
+  outputPath: undefined,
+  forceHardLink: false,
+};
+
+/** `NO_DIRECTIVES` itself when there is no `X-Dragonfly-*` at all. @throws `invalid-argument` for a value without meaning */
 export function directivesOf(req: IncomingMessage): Directives {
+  if (!saysSomething(req.rawHeaders)) return NO_DIRECTIVES;
   const value = (name: string): string | undefined => {
     const text = req.headers[`x-dragonfly-${name}`];
     if (typeof text !== 'string' || text === '') return undefined;
@@ -132,6 +147,14 @@ export function directivesOf(req: IncomingMessage): Directives {
     outputPath: value('output-path'),
     forceHardLink: truth(value('force-hard-link')) === true,
   };
+}
+
+function saysSomething(rawHeaders: readonly string[]): boolean {
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] as string;
+    if ((name.startsWith('X') || name.startsWith('x')) && name.toLowerCase().startsWith('x-dragonfly-')) return true;
+  }
+  return false;
 }
 
 function list(text: string | undefined, separator: string): string[] | undefined {
@@ -173,7 +196,9 @@ function pieceLength(text: string | undefined): number | undefined {
 
 /** The trace id of a W3C `traceparent`; undefined when there is none that is valid. */
 export function traceIdOf(req: IncomingMessage): string | undefined {
-  const match = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/.exec(String(req.headers.traceparent ?? ''));
+  const { traceparent } = req.headers;
+  if (traceparent === undefined) return undefined;
+  const match = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/.exec(String(traceparent));
   const id = match?.[1];
   return id === undefined || /^0+$/.test(id) ? undefined : id;
 }

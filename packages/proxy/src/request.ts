@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { type Logger, PantalaError } from '@pantala/base';
+import { type Logger, Lru, PantalaError } from '@pantala/base';
 import { refuse, refuseWith } from './answers.ts';
 import type { DirectClient } from './direct.ts';
 import type { Gate } from './gate.ts';
-import { type Directives, directivesOf } from './headers.ts';
+import { type Directives, directivesOf, NO_DIRECTIVES } from './headers.ts';
 import type { ProxyMetrics } from './metrics.ts';
 import type { CompiledOptions, Mirror } from './options.ts';
 import { hasBody, passThrough } from './passthrough.ts';
@@ -24,15 +24,23 @@ export interface RequestParts {
 /** Where a request goes after the rules. */
 interface Route {
   readonly url: URL;
+  /** `url.href` */
+  readonly href: string;
+  /** By the white list. */
+  readonly allowed: boolean;
   readonly shared: boolean;
   readonly filteredQueryParams: readonly string[] | undefined;
 }
+
+/** Routes kept for each listener: a reader of ranges asks for the same URL again and again. */
+const MAX_ROUTES = 1024;
 
 /** Decides about each request and sees that it is answered. */
 export class RequestHandler {
   readonly #parts: RequestParts;
   /** `host:port` of the CONNECT that a connection came through. */
   readonly #tunnels = new WeakMap<Socket, string>();
+  readonly #routes = new WeakMap<Mirror, Lru<string, Route>>();
   #running = 0;
   #onDrained: (() => void) | undefined;
 
@@ -92,21 +100,18 @@ export class RequestHandler {
     tunnel: string | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const { gate, metrics, shared, direct } = this.#parts;
+    const { metrics, shared, direct } = this.#parts;
     let sharing = false;
     try {
-      const target = targetOf(req, mirror, tunnel);
-      if (!gate.allows(bareHost(target.url), portOf(target.url))) {
-        return refuse(res, 403, 'proxy', `${target.url.host} is not on the white list`);
-      }
       const directives = directivesOf(req);
-      const route = this.#route(req, target, mirror, directives);
+      const route = this.#routeOf(req, mirror, tunnel, directives);
+      if (!route.allowed) return refuse(res, 403, 'proxy', `${route.url.host} is not on the white list`);
       sharing = route.shared;
       if (!sharing) return await passThrough(direct, route.url, req, res, signal);
       metrics.shared.add();
-      const { filteredQueryParams } = route;
+      const { href, filteredQueryParams } = route;
       try {
-        await shared.serve({ req, res, url: route.url, directives, filteredQueryParams, signal });
+        await shared.serve({ req, res, url: href, directives, filteredQueryParams, signal });
       } catch (error) {
         if (res.headersSent || signal.aborted || !servedDirectlyAfter(error)) throw error;
         this.#parts.logger.warn('served past the swarm', { url: withoutQuery(route.url), error: messageOf(error) });
@@ -117,9 +122,26 @@ export class RequestHandler {
     }
   }
 
+  #routeOf(req: IncomingMessage, mirror: Mirror, tunnel: string | undefined, directives: Directives): Route {
+    // Without headers that say more, and without a body, the rest decides: the door, the URL and the method.
+    const plain = directives === NO_DIRECTIVES && req.method === 'GET' && !hasBody(req);
+    const key = `${tunnel ?? ''} ${req.url}`;
+    const known = plain ? this.#routes.get(mirror)?.get(key) : undefined;
+    if (known !== undefined) return known;
+    const route = this.#route(req, targetOf(req, mirror, tunnel), mirror, directives);
+    if (plain) {
+      const routes = this.#routes.get(mirror) ?? new Lru<string, Route>(MAX_ROUTES);
+      this.#routes.set(mirror, routes);
+      routes.set(key, route);
+    }
+    return route;
+  }
+
   #route(req: IncomingMessage, target: Target, mirror: Mirror, directives: Directives): Route {
     const { method } = req;
-    const direct = { url: target.url, shared: false, filteredQueryParams: undefined };
+    const allowed = this.#parts.gate.allows(bareHost(target.url), portOf(target.url));
+    const direct = { url: target.url, href: target.url.href, allowed, shared: false, filteredQueryParams: undefined };
+    if (!allowed) return direct;
     if (method !== 'GET' && method !== 'HEAD') return direct;
     const share = target.mode === 'mirror' ? mirror.share : 'rules';
     const rule = share === 'rules' ? matchRule(this.#parts.options.rules, target.url) : undefined;
@@ -128,6 +150,8 @@ export class RequestHandler {
       directives.useP2p || (share === 'layers' && isBlob(target.url)) || (rule !== undefined && !rule.direct);
     return {
       url,
+      href: url.href,
+      allowed,
       shared: wanted && method === 'GET' && !hasBody(req) && !isOfTheRegistryApi(url),
       filteredQueryParams: rule?.filteredQueryParams,
     };

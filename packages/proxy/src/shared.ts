@@ -13,7 +13,7 @@ import { firstRange, type Multipart, rangesAsked, select } from './ranges.ts';
 export interface SharedRequest {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
-  readonly url: URL;
+  readonly url: string;
   readonly directives: Directives;
   /** Of the rule that matched. */
   readonly filteredQueryParams: readonly string[] | undefined;
@@ -42,6 +42,7 @@ export class SharedContent {
     const range = firstRange(specs);
     const open = await this.#downloader.open(this.#downloadRequest(request, specs), {
       signal,
+      whole: specs === undefined,
       ...(range === undefined ? {} : { range }),
     });
     try {
@@ -100,16 +101,22 @@ export class SharedContent {
       res.end();
       return;
     }
-    if (length > 0) await body.gather(range);
+    if (!body.takeHeld(range)) await body.gather(range);
     if (length > SMALL_BODY) {
       begin();
       await body.sendHeld(range);
       res.end();
       return;
     }
-    const data = length === 0 ? Buffer.alloc(0) : await body.read(range);
+    if (length === 0) {
+      head();
+      res.end();
+      return;
+    }
+    const data = await body.read(range);
     head();
-    res.end(data);
+    // As text, of which each character is a byte, it leaves together with its head.
+    res.end(data.toString('latin1'), 'latin1');
   }
 
   /** Task id first; then what the origin said of the content. */
@@ -133,23 +140,31 @@ export class SharedContent {
   #downloadRequest(request: SharedRequest, specs: readonly RangeSpec[] | undefined): DownloadRequest {
     const { directives, req } = request;
     const { defaults, disableBackToSource, prefetch } = this.#options;
-    return withoutUndefined({
-      url: request.url.href,
+    const wanted: Mutable<DownloadRequest> = {
+      url: request.url,
       requestHeaders: taskRequestHeaders(req),
-      tag: directives.tag ?? defaults.tag,
-      application: directives.application ?? defaults.application,
-      priority: directives.priority ?? defaults.priority,
-      filteredQueryParams:
-        directives.filteredQueryParams ?? request.filteredQueryParams ?? defaults.filteredQueryParams,
-      pieceLength: directives.pieceLength,
-      contentForTaskId: directives.contentForTaskId,
       disableBackToSource,
       prefetch: specs !== undefined && (directives.prefetch ?? prefetch),
-      reader: 'local' as const,
-      traceId: traceIdOf(req),
-    });
+      reader: 'local',
+    };
+    // Key by key: the contract tells what has no value from what is not there.
+    const tag = directives.tag ?? defaults.tag;
+    if (tag !== undefined) wanted.tag = tag;
+    const application = directives.application ?? defaults.application;
+    if (application !== undefined) wanted.application = application;
+    const priority = directives.priority ?? defaults.priority;
+    if (priority !== undefined) wanted.priority = priority;
+    const filtered = directives.filteredQueryParams ?? request.filteredQueryParams ?? defaults.filteredQueryParams;
+    if (filtered !== undefined) wanted.filteredQueryParams = filtered;
+    if (directives.pieceLength !== undefined) wanted.pieceLength = directives.pieceLength;
+    if (directives.contentForTaskId !== undefined) wanted.contentForTaskId = directives.contentForTaskId;
+    const traceId = traceIdOf(req);
+    if (traceId !== undefined) wanted.traceId = traceId;
+    return wanted;
   }
 }
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 function writeHead(
   res: ServerResponse,
@@ -169,11 +184,4 @@ function withoutContentType(head: readonly string[]): string[] {
 function singleValue(req: IncomingMessage, name: string): string | undefined {
   const value = req.headers[name];
   return typeof value === 'string' ? value : undefined;
-}
-
-type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
-
-/** The same without keys that have no value: the contract tells the two apart. */
-function withoutUndefined<T extends object>(fields: T): Defined<T> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Defined<T>;
 }

@@ -12,7 +12,8 @@ import {
 } from 'node:fs';
 import { stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PantalaError } from '@pantala/base';
+import { type ByteRange, lengthOf, PantalaError } from '@pantala/base';
+import { isInMemory, MAX_CACHED_READ, readCached } from '@pantala/linux';
 
 /** What may be done with a data file: `create` it where it is missing, `extend` it, or only `read` it. */
 export type FileMode = 'create' | 'extend' | 'read';
@@ -21,13 +22,16 @@ export type FileMode = 'create' | 'extend' | 'read';
 export class OpenFiles implements Disposable {
   readonly data: number;
   readonly #digestPath: string;
+  readonly #inMemory: boolean;
   #digests: number | undefined;
   #pins = 0;
   #dropped = false;
 
-  constructor(data: number, digestPath: string) {
+  /** @param inMemory whether no read ever waits for a disk */
+  constructor(data: number, digestPath: string, inMemory: boolean) {
     this.data = data;
     this.#digestPath = digestPath;
+    this.#inMemory = inMemory;
   }
 
   get pinned(): boolean {
@@ -48,6 +52,15 @@ export class OpenFiles implements Disposable {
   drop(): void {
     this.#dropped = true;
     if (this.#pins === 0) this.#close();
+  }
+
+  /** A small range, if it can be had without waiting for a disk. */
+  readNow(range: ByteRange): Buffer | undefined {
+    const length = lengthOf(range);
+    if (length > MAX_CACHED_READ) return undefined;
+    if (!this.#inMemory) return readCached(this.data, range.start, length);
+    const data = Buffer.allocUnsafe(length);
+    return readSync(this.data, data, 0, length, range.start) === length ? data : undefined;
   }
 
   readDigests(digests: Buffer, position: number): void {
@@ -80,6 +93,7 @@ export class TaskFiles {
   readonly #root: string;
   readonly #trash: string;
   readonly #maxOpen: number;
+  readonly #inMemory: boolean;
   /** From the least to the most recently used. */
   readonly #open = new Map<string, OpenFiles>();
   #trashed = 0;
@@ -91,6 +105,7 @@ export class TaskFiles {
     this.#maxOpen = maxOpen;
     mkdirSync(this.#root, { recursive: true, mode: 0o700 });
     mkdirSync(this.#trash, { recursive: true, mode: 0o700 });
+    this.#inMemory = isInMemory(this.#root);
   }
 
   dataPath(id: string): string {
@@ -113,7 +128,8 @@ export class TaskFiles {
       this.#open.set(id, found);
       return found.pin();
     }
-    const opened = new OpenFiles(this.#openData(id, contentLength, mode), this.#digestPath(id)).pin();
+    const data = this.#openData(id, contentLength, mode);
+    const opened = new OpenFiles(data, this.#digestPath(id), this.#inMemory).pin();
     this.#open.set(id, opened);
     this.#shrink();
     return opened;

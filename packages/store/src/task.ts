@@ -103,7 +103,7 @@ export class FileTask extends JournaledTask implements StoredTask {
     const epoch = this.epoch;
     using files = this.pin();
     this.host.used(this);
-    const data = await readRange(files.data, range);
+    const data = files.readNow(range) ?? (await readRange(files.data, range));
     this.assertEpoch(epoch);
     return data;
   }

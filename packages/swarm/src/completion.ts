@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Logger, monotonicNow, PantalaError } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { Demands } from './demand.ts';
@@ -85,6 +86,8 @@ export class Completion implements Disposable {
       await task.promote();
       this.#verified = true;
       demands.wake((offset) => task.availableFrom(offset));
+      // The readers go first: what follows takes as long as sending them a small file.
+      await nextTurn();
       membership.finished();
       env.metrics.taskDuration.observe(monotonicNow() - this.#deps.startedAt);
       this.#deps.completed();

@@ -10,6 +10,7 @@ import {
   throwIfAborted,
 } from '@pantala/base';
 import type { StoredTask, StoreEvent } from '@pantala/store';
+import type { OriginBody } from '@pantala/transfer';
 import { Completion } from './completion.ts';
 import { type DownloadRequest, URGENT_LENGTH } from './contract.ts';
 import { CallerCredentials, type Credentials } from './credentials.ts';
@@ -32,6 +33,8 @@ export interface OriginFacts {
   readonly ranges: boolean;
   /** The download's stream to its scheduler, opened meanwhile. */
   readonly announcement?: Announcement;
+  /** Bytes that the origin sends already. */
+  readonly body?: OriginBody;
 }
 
 export interface ConductorListener {
@@ -105,6 +108,7 @@ export class Conductor implements AsyncDisposable {
       geometry: task.geometry,
       origin: env.origin,
       ranges: origin.ranges,
+      begun: origin.body,
       selection: this.#selection,
       credentials: this.#credentials,
       store: (run, data) => this.#storeFromOrigin(run, data),

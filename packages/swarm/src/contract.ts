@@ -47,6 +47,12 @@ export interface OpenTask extends AsyncDisposable {
    */
   extents(range: ByteRange, options: { readonly signal: AbortSignal }): AsyncGenerator<ByteRange>;
   /**
+   * Whether all of a range is held and may be read at once; it counts as read then. Else `extents` brings it.
+   *
+   * @throws `out-of-range`
+   */
+  takeHeld(range: ByteRange): boolean;
+  /**
    * A range straight from the origin with the newest credentials, past the store: for a reader whose `extents` has
    * ended with `disk-full`. A chunk is the reader's until it asks for the next one.
    */
@@ -74,13 +80,13 @@ export interface TaskNewsEvent {
 export interface Downloader {
   /**
    * Finds or creates the task of a request: length and headers are known when it resolves. `range` (of the
-   * request's first reading) lets the scheduler and seed begin with it.
+   * request's first reading) or `whole` (all of it will be read at once) let the origin, scheduler and seed begin with it.
    *
    * @throws `origin` with the origin's status when it refuses
    */
   open(
     request: DownloadRequest,
-    options: { readonly signal: AbortSignal; readonly range?: ByteRange },
+    options: { readonly signal: AbortSignal; readonly range?: ByteRange; readonly whole?: boolean },
   ): Promise<OpenTask>;
 }
 

@@ -1,5 +1,6 @@
 import { tmpdir } from 'node:os';
 import {
+  BLOCK_LENGTH,
   type BlockRun,
   type ByteRange,
   blobDigestOfUrl,
@@ -7,6 +8,7 @@ import {
   type Geometry,
   hostId,
   type Logger,
+  Lru,
   lengthOf,
   type Metrics,
   monotonicNow,
@@ -16,9 +18,16 @@ import {
   taskId as taskIdOf,
 } from '@pantala/base';
 import type { StoredTask, TaskDescription, TaskStore } from '@pantala/store';
-import { type Origin, ParentPool } from '@pantala/transfer';
+import { type Origin, type OriginBody, ParentPool } from '@pantala/transfer';
 import { Conductor, type OriginFacts } from './conductor.ts';
-import type { DownloadRequest, OpenTask, Swarm, TaskNewsEvent, TaskWatcher } from './contract.ts';
+import {
+  type DownloadRequest,
+  type OpenTask,
+  type Swarm,
+  type TaskNewsEvent,
+  type TaskWatcher,
+  URGENT_LENGTH,
+} from './contract.ts';
 import type { Environment } from './environment.ts';
 import { heldTask } from './held-tasks.ts';
 import { swarmMetrics } from './metrics.ts';
@@ -28,6 +37,7 @@ import { spoolContent } from './origin-spool.ts';
 import { ParentHosts } from './parents/parent-hosts.ts';
 import { Announcement } from './schedulers/announcement.ts';
 import type { HostFacts } from './schedulers/host-message.ts';
+import type { SchedulerLink } from './schedulers/link.ts';
 import { Schedulers } from './schedulers/schedulers.ts';
 import { TaskDoneLog } from './task-done-log.ts';
 import { TaskReader } from './task-reader.ts';
@@ -62,6 +72,9 @@ const SILENCE = 5000;
 /** Milliseconds between two looks for downloads that are over. */
 const SWEEP_INTERVAL = 1000;
 
+/** URLs whose task ids are remembered: with the longest of 8 KiB, 8 MiB. */
+const MAX_KNOWN_IDS = 1024;
+
 /** Everything that is downloaded by this process, each task once whoever asks for it. */
 export function createDownloader(given: SwarmOptionsGiven, deps: DownloaderDependencies): Swarm {
   return new Downloads(compile(given), deps);
@@ -84,6 +97,9 @@ class Downloads implements Swarm {
   readonly #parents: ParentPool;
   readonly #conductors = new Map<string, Conductor>();
   readonly #idleSince = new Map<Conductor, number>();
+  /** Bytes that origins send already, for downloads that begin at once. */
+  readonly #begun = new Map<string, { readonly body: OriginBody; readonly at: number }>();
+  readonly #ids = new Lru<string, string>(MAX_KNOWN_IDS);
   readonly #boards = new Map<string, TaskNewsBoard>();
   readonly #creating = new SingleFlight<string, CreatedTask>();
   readonly #done: TaskDoneLog;
@@ -120,15 +136,17 @@ class Downloads implements Swarm {
 
   async open(
     request: DownloadRequest,
-    { signal, range }: { readonly signal: AbortSignal; readonly range?: ByteRange },
+    { signal, range, whole }: { readonly signal: AbortSignal; readonly range?: ByteRange; readonly whole?: boolean },
   ): Promise<OpenTask> {
     if (this.#closed) throw new PantalaError('unavailable', 'the swarm has stopped');
     const openedAt = monotonicNow();
-    const id = taskIdOf(request);
+    const id = this.#idOf(request);
     let task = this.#env.store.get(id);
     let origin: OriginFacts = { ranges: true };
     if (task === undefined) {
-      ({ task, origin } = await this.#creating.run(id, signal, (flight) => this.#create(id, request, flight)));
+      ({ task, origin } = await this.#creating.run(id, signal, (flight) =>
+        this.#create(id, request, whole === true ? WHOLE : range, flight),
+      ));
     }
     const { ranges } = origin;
     const hit = range === undefined ? task.complete : task.has(range);
@@ -192,12 +210,25 @@ class Downloads implements Swarm {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     clearInterval(this.#sweeper);
+    this.#dropBegun(Number.POSITIVE_INFINITY);
     for (const conductor of this.#conductors.values()) this.#close(conductor);
     await Promise.all(this.#closing);
     await this.#env.schedulers[Symbol.asyncDispose]();
     await this.#env.hosts[Symbol.asyncDispose]();
     await this.#parents[Symbol.asyncDispose]();
     await this.#env.wholeDigests[Symbol.asyncDispose]();
+  }
+
+  /** The id of a request's task. Most requests are for a URL and nothing else, the same one again and again. */
+  #idOf(request: DownloadRequest): string {
+    const { url, tag, application, contentForTaskId, pieceLength, filteredQueryParams } = request;
+    const more = tag !== undefined || application !== undefined || contentForTaskId !== undefined;
+    if (more || pieceLength !== undefined || filteredQueryParams !== undefined) return taskIdOf(request);
+    const known = this.#ids.get(url);
+    if (known !== undefined) return known;
+    const id = taskIdOf(request);
+    this.#ids.set(url, id);
+    return id;
   }
 
   /** The download of a task, begun if there is none. */
@@ -208,7 +239,10 @@ class Downloads implements Swarm {
       running.join(request);
       return running;
     }
-    const conductor = new Conductor(this.#env, task, request, origin, {
+    const body = this.#begun.get(id)?.body;
+    this.#begun.delete(id);
+    const facts = body === undefined ? origin : { ...origin, body };
+    const conductor = new Conductor(this.#env, task, request, facts, {
       completed: (completed) => this.#completed(completed),
     });
     this.#conductors.set(id, conductor);
@@ -235,6 +269,7 @@ class Downloads implements Swarm {
   /** Ends downloads whose readers have been silent, and notes what was read of them. */
   #sweep(): void {
     const now = monotonicNow();
+    this.#dropBegun(now - SWEEP_INTERVAL);
     for (const conductor of this.#conductors.values()) {
       if (!conductor.idle) {
         this.#idleSince.delete(conductor);
@@ -248,32 +283,62 @@ class Downloads implements Swarm {
     }
   }
 
+  /** Whoever asked went away before the download began. */
+  #dropBegun(before: number): void {
+    for (const [id, { body, at }] of this.#begun) {
+      if (at > before) continue;
+      this.#begun.delete(id);
+      void body[Symbol.asyncDispose]();
+    }
+  }
+
   *#heldTasks() {
     for (const task of this.#env.store.tasks()) {
       if (task.blocks.count > 0) yield heldTask(task, this.#conductors.get(task.description.id)?.peerId);
     }
   }
 
-  /** Learns from the origin what the resource is, and creates its task. */
-  async #create(id: string, request: DownloadRequest, signal: AbortSignal): Promise<CreatedTask> {
+  /**
+   * Learns from the origin what the resource is, and creates its task.
+   *
+   * @param wanted what will be read first, where that is known
+   */
+  async #create(
+    id: string,
+    request: DownloadRequest,
+    wanted: ByteRange | undefined,
+    signal: AbortSignal,
+  ): Promise<CreatedTask> {
     if (request.disableBackToSource === true && !this.#env.schedulers.configured) {
       throw new PantalaError('unavailable', 'there are no peers, and the request forbids to ask the origin');
     }
     const ask = { url: request.url, headers: request.requestHeaders, signal };
     const link = this.#env.schedulers.linkOf(id);
     const announcement = link === undefined || link.alone ? undefined : new Announcement(link);
+    let body: OriginBody | undefined;
     try {
-      const stat = await this.#env.origin.stat(ask);
+      const first = this.#nobodyElse(link) ? beginningOf(wanted) : undefined;
+      const begun = first === undefined ? undefined : await this.#env.origin.begin({ ...ask, ...first });
+      body = begun?.body;
+      const stat = begun?.stat ?? (await this.#env.origin.stat(ask));
       if (stat.contentLength === undefined) {
         announcement?.[Symbol.dispose]();
         return { task: await this.#createSpooled(id, request, signal), origin: { ranges: false } };
       }
       const task = await this.#env.store.create(this.#describe(id, request, stat.contentLength, stat.headers));
+      if (body !== undefined) this.#begun.set(id, { body, at: monotonicNow() });
       return { task, origin: { ranges: stat.acceptsRanges, ...(announcement === undefined ? {} : { announcement }) } };
     } catch (error) {
+      await body?.[Symbol.asyncDispose]();
       announcement?.[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** Whether the origin alone can be asked, so that its first answer may as well bring bytes. */
+  #nobodyElse(link: SchedulerLink | undefined): boolean {
+    const { schedulers, options } = this.#env;
+    return link === undefined ? !schedulers.configured && options.staticSeeds.length === 0 : link.alone;
   }
 
   #describe(
@@ -313,6 +378,17 @@ class Downloads implements Swarm {
     await task.promote();
     return task;
   }
+}
+
+/** All of a content whose length is not known yet. */
+const WHOLE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
+
+/** What to ask for at once when `wanted` is what will be read: whole blocks of all of it, or of a small range. */
+function beginningOf(wanted: ByteRange | undefined): { readonly range?: ByteRange } | undefined {
+  if (wanted === undefined || wanted === WHOLE) return wanted && {};
+  if (lengthOf(wanted) > URGENT_LENGTH) return undefined;
+  const start = wanted.start - (wanted.start % BLOCK_LENGTH);
+  return { range: { start, end: Math.ceil(wanted.end / BLOCK_LENGTH) * BLOCK_LENGTH } };
 }
 
 /** The blocks of a task in runs of at most a megabyte within one piece. */

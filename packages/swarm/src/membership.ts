@@ -73,6 +73,8 @@ export class Membership implements AsyncDisposable {
   #reportTimer: NodeJS.Timeout | undefined;
   #reportDelay = FIRST_REPORT_DELAY;
   #closed = false;
+  /** The only host there is: nobody asks for what is told, so it waits until the reader has its bytes. */
+  #alone = false;
 
   constructor(deps: MembershipDependencies) {
     this.#deps = deps;
@@ -163,7 +165,7 @@ export class Membership implements AsyncDisposable {
    */
   fixed(run: BlockRun, digests: Buffer, urgent: boolean): void {
     this.#digests.add(run, digests);
-    if (urgent) this.#report();
+    if (urgent && !this.#alone) this.#report();
     else this.#reportSoon();
   }
 
@@ -173,7 +175,7 @@ export class Membership implements AsyncDisposable {
   }
 
   #reportSoon(): void {
-    if (this.#closed || this.#reportTimer !== undefined) return;
+    if (this.#closed || this.#alone || this.#reportTimer !== undefined) return;
     this.#reportTimer = setTimeout(() => this.#report(), this.#reportDelay);
     this.#reportDelay = Math.min(LONGEST_REPORT_DELAY, this.#reportDelay + 1);
   }
@@ -210,9 +212,16 @@ export class Membership implements AsyncDisposable {
     this.#joinedAt ??= monotonicNow();
     if (this.#deps.request().needBackToSource === true) this.allow('granted');
     this.#registering = true;
+    this.#alone = alone;
     if (alone) await Promise.race([sleep(ALONE_DELAY), this.#over.promise]);
     await env.schedulers.firstWord();
     this.#registering = false;
+    if (alone && this.#finished) {
+      env.schedulers.tellComplete(task, peerId);
+      return;
+    }
+    this.#alone = false;
+    if (!this.#digests.empty) this.#reportSoon();
     if (this.#closed && !this.#finished) return;
     const link = env.schedulers.linkOf(task.description.id);
     if (link === undefined) {
@@ -292,6 +301,8 @@ export class Membership implements AsyncDisposable {
   }
 
   #report(): void {
+    // What is told of the complete task has its digests.
+    if (this.#alone) return;
     clearTimeout(this.#reportTimer);
     this.#reportTimer = undefined;
     if (this.#digests.empty) return;

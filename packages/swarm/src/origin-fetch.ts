@@ -13,7 +13,7 @@ export const MAX_IDLE_ATTEMPTS = 4;
 /** What a fetch from the origin needs of the task that it is for. */
 export interface OriginFetchTarget {
   readonly geometry: Geometry;
-  readonly origin: Origin;
+  readonly origin: Pick<Origin, 'fetch'>;
   /** As whom to ask; looked at for each attempt, so that a fresh token takes the place of one that expired. */
   readonly credentials: CallerCredentials;
   /** Takes whole blocks of one piece; `data` is lent until the promise settles. */

@@ -1,4 +1,5 @@
-import { type BlockRun, PantalaError, Semaphore } from '@pantala/base';
+import { type BlockRun, type ByteRange, PantalaError, Semaphore } from '@pantala/base';
+import type { OriginBody, OriginRequest } from '@pantala/transfer';
 import { fetchFromOrigin, type OriginFetchTarget } from './origin-fetch.ts';
 import type { Selection } from './selection/selection.ts';
 import { UNIT_BLOCKS } from './selection/units.ts';
@@ -18,6 +19,8 @@ export interface OriginSourceOptions extends Omit<OriginFetchTarget, 'goOn' | 'g
   /** Whether the origin answers ranges; if not, one stream from the beginning serves everybody. */
   readonly ranges: boolean;
   readonly selection: Selection;
+  /** Bytes that the origin sends already: the first fetch takes them if it begins with them. */
+  readonly begun: OriginBody | undefined;
   /** A fetch is over, by an error or not. */
   ended(error: PantalaError | undefined): void;
   readonly signal: AbortSignal;
@@ -26,13 +29,17 @@ export interface OriginSourceOptions extends Omit<OriginFetchTarget, 'goOn' | 'g
 /** The origin as one task's source: small runs that somebody waits for, and one stream through all that is missing. */
 export class OriginSource {
   readonly #options: OriginSourceOptions;
+  readonly #origin: OriginSourceOptions['origin'];
+  #begun: OriginBody | undefined;
   readonly #permits = new Semaphore(MAX_ORIGIN_REQUESTS);
   readonly #working = new Set<Promise<void>>();
   #wanted: BlockRun | undefined;
   #streaming: AbortController | undefined;
 
   constructor(options: OriginSourceOptions) {
-    this.#options = options;
+    this.#options = { ...options, origin: { fetch: (request) => this.#open(request) } };
+    this.#origin = options.origin;
+    this.#begun = options.begun;
   }
 
   get busy(): boolean {
@@ -84,7 +91,27 @@ export class OriginSource {
 
   /** Resolves when nothing is under way any more. */
   async settled(): Promise<void> {
+    await this.#dropBegun();
     while (this.#working.size > 0) await Promise.all(this.#working);
+  }
+
+  /** The body of a range: the one that was begun, if it is that. */
+  async #open(request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBody> {
+    const begun = this.#begun;
+    const { range } = request;
+    if (begun !== undefined && begun.range.start === range?.start && begun.range.end === range.end) {
+      this.#begun = undefined;
+      return begun;
+    }
+    await this.#dropBegun();
+    return await this.#origin.fetch(request);
+  }
+
+  /** Nobody reads it. */
+  async #dropBegun(): Promise<void> {
+    const begun = this.#begun;
+    this.#begun = undefined;
+    await begun?.[Symbol.asyncDispose]();
   }
 
   async #fetchOne(run: BlockRun): Promise<void> {

@@ -5,6 +5,9 @@ import type { DownloadRequest, OpenTask, TrafficCount } from './contract.ts';
 import type { Environment } from './environment.ts';
 import { ReaderTraffic, Traffic } from './traffic.ts';
 
+/** Of the metric of traffic. */
+const LOCAL_PEER = { type: 'LOCAL_PEER' };
+
 /** One surface's view of a task: what is held is read at once, the rest through the task's download. */
 export class TaskReader implements OpenTask {
   readonly task: StoredTask;
@@ -43,15 +46,18 @@ export class TaskReader implements OpenTask {
     return this.#traffic;
   }
 
+  takeHeld(range: ByteRange): boolean {
+    this.#assertWithin(range);
+    if (!this.task.has(range) || this.#verifying()) return false;
+    this.#countHeld(lengthOf(range));
+    return true;
+  }
+
   async *extents(range: ByteRange, { signal }: { readonly signal: AbortSignal }): AsyncGenerator<ByteRange> {
-    const { contentLength } = this.task.geometry;
-    if (range.start < 0 || range.end > contentLength || range.start > range.end) {
-      throw new PantalaError('out-of-range', `bytes ${range.start}-${range.end} of ${contentLength}`);
-    }
+    this.#assertWithin(range);
     if (range.start === range.end) return;
     const held = this.#heldBytes(range);
-    this.#traffic.localBytes += held;
-    if (held > 0) this.#env.metrics.traffic.add(held, { type: 'LOCAL_PEER' });
+    this.#countHeld(held);
     if (held === lengthOf(range) && !this.#verifying()) yield range;
     else yield* this.#conductor().extents(range, signal);
   }
@@ -70,7 +76,20 @@ export class TaskReader implements OpenTask {
     // Readers hold nothing of their own: a download ends when its last reader has been silent for a while.
   }
 
+  #assertWithin(range: ByteRange): void {
+    const { contentLength } = this.task.geometry;
+    if (range.start < 0 || range.end > contentLength || range.start > range.end) {
+      throw new PantalaError('out-of-range', `bytes ${range.start}-${range.end} of ${contentLength}`);
+    }
+  }
+
+  #countHeld(bytes: number): void {
+    this.#traffic.localBytes += bytes;
+    if (bytes > 0) this.#env.metrics.traffic.add(bytes, LOCAL_PEER);
+  }
+
   #heldBytes(range: ByteRange): number {
+    if (this.task.has(range)) return lengthOf(range);
     const { geometry, blocks } = this.task;
     let held = 0;
     for (const run of blocks.runs(true, geometry.blocksOf(range))) {

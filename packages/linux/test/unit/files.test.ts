@@ -6,8 +6,11 @@ import {
   allocate,
   copyFileRange,
   fileSystemOf,
+  isInMemory,
   LinuxError,
+  MAX_CACHED_READ,
   punchHole,
+  readCached,
   selfTest,
   sendfile,
   tryLock,
@@ -37,6 +40,23 @@ describe('system calls', () => {
     await expect(copyFileRange(source.fd, target.fd, { start: 0, end: content.length + 1 })).rejects.toMatchObject({
       code: 'data-loss',
     });
+  });
+
+  test('a small read is answered at once from memory, or not at all', async () => {
+    const content = randomBytes(50_000);
+    const path = join(scratch, 'small');
+    await using file = await open(path, 'w+');
+    await file.write(content, 0, content.length, 0);
+    if (!isInMemory(path)) {
+      const first = readCached(file.fd, 1000, 4096);
+      expect(first?.equals(content.subarray(1000, 5096))).toBe(true);
+      expect(readCached(file.fd, 20_000, MAX_CACHED_READ)?.equals(content.subarray(20_000, 36_384))).toBe(true);
+      // The next read does not overwrite what the last one gave.
+      expect(first?.equals(content.subarray(1000, 5096))).toBe(true);
+    }
+    expect(readCached(file.fd, content.length - 10, 11)).toBeUndefined();
+    expect(readCached(file.fd, 0, MAX_CACHED_READ + 1)).toBeUndefined();
+    expect(readCached(-1, 0, 10)).toBeUndefined();
   });
 
   test('holes and reserved blocks', async () => {
@@ -80,7 +100,7 @@ describe('system calls', () => {
 
   test('the self-test reports each call, and leaves nothing behind', async () => {
     const reports = await selfTest(scratch);
-    const calls = ['sendfile', 'copy_file_range', 'ioctl FICLONE', 'flock', 'fallocate'];
+    const calls = ['sendfile', 'preadv2 RWF_NOWAIT', 'copy_file_range', 'ioctl FICLONE', 'flock', 'fallocate'];
     expect(reports.map(({ call }) => call)).toEqual(calls);
     for (const report of reports) {
       // Which file system the tests run on decides about reflinks; everything else works on any Linux.

@@ -74,6 +74,7 @@ export class StoreDownloader implements Downloader, AsyncDisposable {
       hit,
       responseHeaders: task.description.responseHeaders,
       traffic: { originBytes: 0, peerBytes: 0, localBytes: 0 },
+      takeHeld: (range) => hooks.beforeExtent === undefined && task.has(range),
       async *extents(range, { signal }) {
         for (let start = range.start; start < range.end; start += BLOCK_LENGTH * 8) {
           const extent = { start, end: Math.min(start + BLOCK_LENGTH * 8, range.end) };

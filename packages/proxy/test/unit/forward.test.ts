@@ -53,6 +53,12 @@ describe('rules', () => {
     expect(rig.downloader.requests).toHaveLength(1);
     await ask(rig.port, `${origin.url}/files/private/a`, { headers: { 'X-Dragonfly-Use-P2P': 'true' } });
     expect(rig.downloader.requests).toHaveLength(2);
+    // What was decided for one request is no rule for the next one of the same URL.
+    await ask(rig.port, `${origin.url}/files/private/a`);
+    await ask(rig.port, `${origin.url}/files/public/a`, { method: 'POST', body: 'x' });
+    expect(rig.downloader.requests).toHaveLength(2);
+    await ask(rig.port, `${origin.url}/files/public/a`);
+    expect(rig.downloader.requests).toHaveLength(3);
   });
 
   test('they see neither query nor fragment', async () => {

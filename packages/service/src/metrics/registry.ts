@@ -4,6 +4,7 @@ import * as prometheus from 'prom-client';
 /** Metrics that can be shown to Prometheus. Asking for a name again gives the same metric. */
 export class MetricsRegistry implements Metrics {
   readonly #registry = new prometheus.Registry();
+  readonly #counters = new Map<string, GatheringCounter>();
 
   /** @param options.process adds what Prometheus wants of every process (CPU seconds, memory, descriptors, event loop) */
   constructor(options: { readonly process: boolean }) {
@@ -11,12 +12,11 @@ export class MetricsRegistry implements Metrics {
   }
 
   counter(name: string, options: MetricOptions): Counter {
-    const counter =
-      (this.#registry.getSingleMetric(name) as prometheus.Counter | undefined) ??
-      new prometheus.Counter({ ...this.#common(name, options) });
-    return {
-      add: (amount = 1, labels) => (labels === undefined ? counter.inc(amount) : counter.inc({ ...labels }, amount)),
-    };
+    const known = this.#counters.get(name);
+    if (known !== undefined) return known;
+    const counter = new GatheringCounter(new prometheus.Counter({ ...this.#common(name, options) }));
+    this.#counters.set(name, counter);
+    return counter;
   }
 
   gauge(name: string, options: MetricOptions & { readonly collect?: () => number }): Gauge {
@@ -51,10 +51,42 @@ export class MetricsRegistry implements Metrics {
 
   /** Everything in Prometheus' text format, with its content type. */
   async render(): Promise<{ readonly body: string; readonly contentType: string }> {
+    for (const counter of this.#counters.values()) counter.tell();
     return { body: await this.#registry.metrics(), contentType: this.#registry.contentType };
   }
 
   #common(name: string, options: MetricOptions) {
     return { name, help: options.help, labelNames: [...(options.labels ?? [])], registers: [this.#registry] };
+  }
+}
+
+/** Counts in numbers of its own until somebody looks: the library's checks of each step cost more than small answers. */
+class GatheringCounter implements Counter {
+  readonly #counter: prometheus.Counter;
+  #plain = 0;
+  /** By the values of its labels. */
+  readonly #labelled = new Map<string, { readonly labels: Labels; amount: number }>();
+
+  constructor(counter: prometheus.Counter) {
+    this.#counter = counter;
+  }
+
+  add(amount = 1, labels?: Labels): void {
+    if (labels === undefined) {
+      this.#plain += amount;
+      return;
+    }
+    let key = '';
+    for (const name in labels) key += `${name}=${labels[name]}\n`;
+    const gathered = this.#labelled.get(key);
+    if (gathered === undefined) this.#labelled.set(key, { labels, amount });
+    else gathered.amount += amount;
+  }
+
+  tell(): void {
+    if (this.#plain > 0) this.#counter.inc(this.#plain);
+    this.#plain = 0;
+    for (const { labels, amount } of this.#labelled.values()) this.#counter.inc({ ...labels }, amount);
+    this.#labelled.clear();
   }
 }

@@ -30,7 +30,7 @@ export interface LinkDependencies {
 type ConverseRequest = Sent<typeof pantalaV1.ConverseRequestSchema>['request'];
 
 /** Tasks in one message of held tasks: below a megabyte even with a piece digest or two each. */
-const TASKS_PER_MESSAGE = 500;
+export const TASKS_PER_MESSAGE = 500;
 /** Piece digests in one message of held tasks, 40 bytes each. */
 const PIECES_PER_MESSAGE = 10_000;
 /** Milliseconds between pings, and for their answers: a machine that is gone without a word is noticed soon. */

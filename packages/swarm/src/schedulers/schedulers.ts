@@ -1,13 +1,18 @@
 import type { pantalaV1, Sent } from '@pantala/api';
 import { HashRing, type Logger, PantalaError } from '@pantala/base';
+import type { StoredTask } from '@pantala/store';
+import { heldTask } from '../held-tasks.ts';
 import type { ServerAddress, SwarmOptions } from '../options.ts';
 import type { HostFacts } from './host-message.ts';
-import { SchedulerLink } from './link.ts';
+import { SchedulerLink, TASKS_PER_MESSAGE } from './link.ts';
 
 /** Characters of a task's id that decide which scheduler it belongs to (upstream's rule). */
 const KEY_LENGTH = 5;
 /** Milliseconds that a download waits for the first word from schedulers when the process has just started. */
 const FIRST_WORD_TIMEOUT = 500;
+
+/** Milliseconds for which complete tasks are gathered before schedulers hear of them. */
+const TELL_DELAY = 50;
 
 export interface SchedulersDependencies {
   readonly options: SwarmOptions;
@@ -24,6 +29,9 @@ export class Schedulers implements AsyncDisposable {
   #ring = new HashRing([]);
   /** A download has waited for the first word in vain: the next ones do not. */
   #silent = false;
+  /** Tasks that are complete, and the peers that hold them, to be told of together. */
+  readonly #complete = new Map<StoredTask, string>();
+  #telling: NodeJS.Timeout | undefined;
 
   constructor(deps: SchedulersDependencies) {
     this.#deps = deps;
@@ -84,7 +92,21 @@ export class Schedulers implements AsyncDisposable {
     for (const link of this.#links.values()) link.tellHeld(tasks);
   }
 
+  /** Tells of a task that is complete without having been registered; several together, a little later. */
+  tellComplete(task: StoredTask, peerId: string): void {
+    this.#complete.set(task, peerId);
+    this.#telling ??= setTimeout(() => {
+      this.#telling = undefined;
+      const tasks = [...this.#complete];
+      this.#complete.clear();
+      for (let at = 0; at < tasks.length; at += TASKS_PER_MESSAGE) {
+        this.tellHeld(tasks.slice(at, at + TASKS_PER_MESSAGE).map(([held, peer]) => heldTask(held, peer)));
+      }
+    }, TELL_DELAY);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#telling);
     const links = [...this.#links.values()];
     this.#links.clear();
     await Promise.all(links.map((link) => link[Symbol.asyncDispose]()));

@@ -36,6 +36,8 @@ test('a small range costs little more than its blocks', async () => {
   const reading = await node.read({ url }, range);
   expect(reading.sha256).toBe(content.sha256Of(range.start, range.end));
   expect(origin.count('/file').bytes).toBeLessThanOrEqual(1.3 * 128 * 1024);
+  // Nobody else can be asked: the request that learns what the content is brings the bytes as well.
+  expect(origin.count('/file').requests).toBe(1);
 });
 
 test('an origin without length or ranges is served all the same', async () => {

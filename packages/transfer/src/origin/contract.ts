@@ -31,6 +31,13 @@ export interface OriginBody extends AsyncDisposable {
   readonly chunks: AsyncIterable<Buffer>;
 }
 
+/** What an origin says of a resource, with bytes that it sends at once. */
+export interface OriginBeginning {
+  readonly stat: OriginStat;
+  /** The bytes that were asked for as far as the resource has them; undefined where there are none to be had so. */
+  readonly body: OriginBody | undefined;
+}
+
 /** Where bytes come from when no peer has them. Every request goes through the same address checks. */
 export interface Origin extends AsyncDisposable {
   /**
@@ -40,6 +47,13 @@ export interface Origin extends AsyncDisposable {
    *   `permission-denied` for an address that must not be reached; `unavailable`, `deadline-exceeded`
    */
   stat(request: OriginRequest): Promise<OriginStat>;
+  /**
+   * `stat` and `fetch` in one request, for who has nobody else to ask. The range may go beyond the end.
+   *
+   * @param request.range all of it when undefined
+   * @throws as both
+   */
+  begin(request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBeginning>;
   /**
    * Fetches a range (all of it when undefined). Where the origin ignores ranges, the bytes before `range.start`
    * are read and dropped here.

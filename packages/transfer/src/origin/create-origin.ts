@@ -1,7 +1,7 @@
 import { type ByteRange, type Metrics, type RateLimiter, TokenBucket, unlimited } from '@pantala/base';
 import { AddressGuard } from './address-guard.ts';
 import { Connector } from './connector.ts';
-import type { Origin, OriginBody, OriginRequest, OriginStat } from './contract.ts';
+import type { Origin, OriginBeginning, OriginBody, OriginRequest, OriginStat } from './contract.ts';
 import { DirectAccess } from './direct.ts';
 import { HttpClient } from './http-client.ts';
 import { HttpOrigin } from './http-origin.ts';
@@ -26,6 +26,8 @@ export function createOrigin(options: OriginOptions, deps: { readonly metrics: M
   return {
     direct: new DirectAccess(client, connector),
     stat: async (request): Promise<OriginStat> => await originOf(request).stat(request),
+    begin: async (request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBeginning> =>
+      await originOf(request).begin(request),
     fetch: async (request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBody> =>
       await originOf(request).fetch(request),
     [Symbol.asyncDispose]: () => http[Symbol.asyncDispose](),

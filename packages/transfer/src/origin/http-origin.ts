@@ -1,5 +1,5 @@
 import { type ByteRange, Lru, lengthOf, PantalaError, parseContentRange, type RateLimiter } from '@pantala/base';
-import type { Origin, OriginBody, OriginRequest, OriginStat } from './contract.ts';
+import type { Origin, OriginBeginning, OriginBody, OriginRequest, OriginStat } from './contract.ts';
 import { OriginError, withoutSecrets } from './errors.ts';
 import type { HttpClient, HttpResponse } from './http-client.ts';
 import { type CompiledOriginOptions, MAX_RANGELESS } from './options.ts';
@@ -41,6 +41,24 @@ export class HttpOrigin implements Origin {
     return statOf(contentLength, false, headers);
   }
 
+  async begin(request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBeginning> {
+    const range = request.range ?? { start: 0, end: Number.POSITIVE_INFINITY };
+    const response = await this.#ask(request, range);
+    try {
+      const { head } = response;
+      const total = totalOf(request.url, head);
+      const cut = { start: range.start, end: Math.min(range.end, total ?? 0) };
+      if (total !== undefined && cut.start < cut.end && !isEncoded(head)) {
+        const body = this.#bodyOf({ ...request, range: cut }, response);
+        return { stat: statOf(total, head.status === 206, head.headers), body };
+      }
+    } catch {
+      // An answer that does not fit the question: what it is about is found below.
+    }
+    await response[Symbol.asyncDispose]();
+    return { stat: await this.stat(request), body: undefined };
+  }
+
   async fetch(request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBody> {
     const { range } = request;
     if (range !== undefined && !(range.start >= 0 && range.start < range.end)) {
@@ -78,7 +96,7 @@ export class HttpOrigin implements Origin {
       ...this.#options.requestHeaders,
       ...contentHeaders(request.headers),
       'accept-encoding': 'identity',
-      ...(asked ? { range: `bytes=${range.start}-${range.end - 1}` } : {}),
+      ...(asked ? { range: `bytes=${range.start}-${Number.isFinite(range.end) ? range.end - 1 : ''}` } : {}),
     };
     const { response, url } = await this.#redirects.follow({ url: parseTarget(request.url), headers }, (hop) =>
       withRetries(this.#options, request.signal, () =>
@@ -159,6 +177,12 @@ function lengthOfWhole(url: string, head: ResponseHead): number | undefined {
   const told = head.headers['content-length'];
   // A length beside a transfer coding means nothing (RFC 9112 §6.3).
   return told === undefined || head.headers['transfer-encoding'] !== undefined ? undefined : Number(told.split(',')[0]);
+}
+
+/** Length of the whole resource, as an answer to a range tells it. */
+function totalOf(url: string, head: ResponseHead): number | undefined {
+  if (head.status === 206) return parseContentRange(head.headers['content-range'] ?? '')?.contentLength;
+  return head.status === 200 ? lengthOfWhole(url, head) : undefined;
 }
 
 function isEncoded(head: ResponseHead): boolean {

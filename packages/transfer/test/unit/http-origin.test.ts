@@ -305,6 +305,64 @@ describe('odd origins', () => {
   });
 });
 
+describe('what a resource is and its first bytes in one request', () => {
+  const begun = async (origin: OriginAccess, url: string, range?: { start: number; end: number }) => {
+    const { stat, body } = await origin.begin({ url, headers: {}, ...(range === undefined ? {} : { range }) });
+    return { stat, range: body?.range, bytes: body && (await contentOf(body)) };
+  };
+  // Everything from an offset on, besides what `serve` knows.
+  const serveOpen = (request: ScriptedRequest, content = CONTENT): Buffer => {
+    const start = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1];
+    if (start === undefined) return serve(request, content);
+    return serve({ ...request, headers: { range: `bytes=${start}-${content.length - 1}` } }, content);
+  };
+
+  it('a part, all of it, and a part beyond the end', async () => {
+    await using server = await scriptedServer((request) => serveOpen(request));
+    await using origin = open();
+    expect(await begun(origin, server.url, RANGE)).toMatchObject({ range: RANGE, bytes: PART });
+    const all = await begun(origin, server.url);
+    expect(all.stat).toMatchObject({ contentLength: CONTENT.length, acceptsRanges: true });
+    expect(all.stat.headers).not.toHaveProperty('content-range');
+    expect(all.bytes?.equals(CONTENT)).toBe(true);
+    const late = await begun(origin, server.url, { start: 199_000, end: 210_000 });
+    expect(late.range).toEqual({ start: 199_000, end: 200_000 });
+    expect(late.bytes?.equals(CONTENT.subarray(199_000))).toBe(true);
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('an origin that ignores ranges', async () => {
+    await using server = await scriptedServer(() => response(200, {}, CONTENT));
+    await using origin = open();
+    const all = await begun(origin, server.url);
+    expect(all.stat).toMatchObject({ contentLength: CONTENT.length, acceptsRanges: false });
+    expect(all.bytes?.equals(CONTENT)).toBe(true);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('what is odd brings no bytes, and the same facts as asking for them alone', async () => {
+    const answers: Record<string, (request: ScriptedRequest) => Buffer> = {
+      nothing: () => response(416, { 'Content-Range': 'bytes */0' }),
+      after: (request) => serveOpen(request),
+      elsewhere: (request) =>
+        request.headers.range === 'bytes=0-0'
+          ? serve(request)
+          : response(206, { 'Content-Range': 'bytes 5-6/200000' }, CONTENT.subarray(5, 7)),
+      endless: () => Buffer.from('HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n'),
+    };
+    for (const [name, answer] of Object.entries(answers)) {
+      await using server = await scriptedServer(answer);
+      await using origin = open();
+      const found = await begun(origin, server.url, name === 'after' ? { start: 300_000, end: 300_001 } : undefined);
+      expect(found.bytes, name).toBeUndefined();
+      expect(found.stat, name).toEqual(await origin.stat({ url: server.url, headers: {} }));
+    }
+    await using server = await scriptedServer(() => response(404, {}));
+    await using origin = open();
+    expect(await failure(begun(origin, server.url))).toMatchObject({ code: 'origin', details: { status: 404 } });
+  });
+});
+
 describe('redirects', () => {
   const secret = { authorization: 'Bearer secret', cookie: 'a=b', 'x-other': 'kept' };
 
