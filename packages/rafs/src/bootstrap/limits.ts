@@ -14,7 +14,7 @@ export const MAX_UNCOMPRESSED_BLOB = 2 ** 44;
 export const MAX_TARGET_LENGTH = 4095;
 /** PATH_MAX / 2: no path that a program can name has more components. */
 export const MAX_DEPTH = 2048;
-/** A byte in the entry; Linux has the same limit for the whole name. */
+/** XATTR_NAME_MAX of Linux, of the whole name: the kernel does not find longer ones. */
 export const MAX_XATTR_NAME_LENGTH = 255;
 /** XATTR_SIZE_MAX of Linux is one more, but the entry has two bytes for it. */
 export const MAX_XATTR_VALUE_LENGTH = 65535;

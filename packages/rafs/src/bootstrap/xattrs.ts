@@ -51,6 +51,9 @@ export function readXattrs(
     }
     const name = namespace.prefix + byteString(reader.slice(nameAt, nameLength));
     if (name.includes('\0')) refuse('e_name', nameAt, 'holds a NUL byte');
+    if (name.length > MAX_XATTR_NAME_LENGTH) {
+      refuse('e_name_len', at, `is ${nameLength}: with ${namespace.prefix} more than ${MAX_XATTR_NAME_LENGTH}`);
+    }
     if (xattrs.has(name)) refuse('e_name', nameAt, 'is the name of an earlier attribute too');
     xattrs.set(name, reader.slice(valueAt, valueLength));
     at = offset + roundUp(valueAt + valueLength - offset, XATTR_UNIT);
@@ -65,8 +68,8 @@ export function xattrsLength(xattrs: ReadonlyMap<ByteString, Uint8Array>): numbe
   for (const [name, value] of xattrs) {
     const namespace = namespaceOf(name);
     const nameLength = name.length - namespace.prefix.length;
-    if (nameLength > MAX_XATTR_NAME_LENGTH) {
-      throw unfit(name, `has ${nameLength} bytes behind ${namespace.prefix}, at most ${MAX_XATTR_NAME_LENGTH} fit`);
+    if (name.length > MAX_XATTR_NAME_LENGTH) {
+      throw unfit(name, `has a name of ${name.length} bytes, Linux finds at most ${MAX_XATTR_NAME_LENGTH}`);
     }
     if (value.length > MAX_XATTR_VALUE_LENGTH) {
       throw unfit(name, `has a value of ${value.length} bytes, at most ${MAX_XATTR_VALUE_LENGTH} fit`);

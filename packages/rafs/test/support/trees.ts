@@ -39,10 +39,25 @@ const arbitraryTime: fc.Arbitrary<Timestamp> = fc.record({
 });
 
 const arbitraryXattrName: fc.Arbitrary<ByteString> = fc.oneof(
-  fc.constantFrom('system.posix_acl_access', 'system.posix_acl_default', 'security.capability', 'trusted.overlay.x'),
+  fc.constant('trusted.overlay.x'),
   fc
-    .tuple(fc.constantFrom('user.', 'trusted.', 'security.'), fc.oneof(bytes(1, 8, []), bytes(255, 255, [])))
+    .tuple(fc.constantFrom('user.', 'trusted.', 'security.'), fc.oneof(bytes(1, 8, []), bytes(246, 246, [])))
     .map(([prefix, suffix]) => prefix + suffix),
+);
+
+/** Version 2, then tag, permissions and id of each entry, as Linux has them in extended attributes. */
+const ACL = Buffer.from(
+  '0200000001000600ffffffff02000400d204000004000400ffffffff080006007111010010000600ffffffff20000400ffffffff',
+  'hex',
+);
+
+const CAPABILITY = Buffer.from('0100000200200000000000000000000000000000', 'hex');
+
+/** Such whose values the kernel looks into. */
+const arbitraryKnownXattr: fc.Arbitrary<[ByteString, Uint8Array]> = fc.constantFrom(
+  ['system.posix_acl_access', ACL],
+  ['system.posix_acl_default', ACL],
+  ['security.capability', CAPABILITY],
 );
 
 const arbitraryXattrValue: fc.Arbitrary<Uint8Array> = fc.oneof(
@@ -55,15 +70,24 @@ const arbitraryXattrs: fc.Arbitrary<ReadonlyMap<ByteString, Uint8Array>> = fc.on
   {
     weight: 1,
     arbitrary: fc
-      .array(fc.tuple(arbitraryXattrName, arbitraryXattrValue), { minLength: 1, maxLength: 4 })
+      .array(
+        fc.oneof(
+          { weight: 4, arbitrary: fc.tuple(arbitraryXattrName, arbitraryXattrValue) },
+          { weight: 1, arbitrary: arbitraryKnownXattr },
+        ),
+        { minLength: 1, maxLength: 4 },
+      )
       .map((entries) => new Map(entries)),
   },
 );
 
+/** Linux takes one more for no owner. */
+const MAX_OWNER = 2 ** 32 - 2;
+
 export const arbitraryAttributes: fc.Arbitrary<Attributes> = fc.record({
   mode: fc.oneof(fc.constantFrom(0o755, 0o644), fc.integer({ min: 0, max: 0o7777 })),
-  uid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: 2 ** 32 - 1 })),
-  gid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: 2 ** 32 - 1 })),
+  uid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: MAX_OWNER })),
+  gid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: MAX_OWNER })),
   mtime: arbitraryTime,
   xattrs: arbitraryXattrs,
 });
