@@ -1,4 +1,5 @@
 export * from './cache/index.ts';
+export * from './config/index.ts';
 export * from './contract.ts';
 export * from './prefetch/index.ts';
 export * from './sources/index.ts';

@@ -95,9 +95,11 @@ export function registrySources(options: RegistrySourceOptions, parts: SourcePar
   if (proxy !== undefined) {
     const url = httpUrl(proxy.url, 'proxy.url');
     const transport = transportOf({ via: { proxy: url } });
+    const base = new URL(registry);
+    if (proxy.plainHttp === true) base.protocol = 'http:';
     const pingUrl = proxy.pingUrl === undefined ? undefined : httpUrl(proxy.pingUrl, 'proxy.ping_url');
     add(
-      { name: `proxy ${url.host}`, base: registry, transport, authThrough: false, headers: dragonfly },
+      { name: `proxy ${url.host}`, base, transport, authThrough: false, headers: dragonfly },
       new SourceHealth({
         failureLimit: FAILURE_LIMIT,
         interval: proxy.checkInterval ?? CHECK_INTERVAL,

@@ -28,6 +28,8 @@ export interface ProxyOptions {
   readonly checkInterval?: number;
   /** Whether the registry is asked when the proxy fails. Default true. */
   readonly fallback?: boolean;
+  /** Whether the proxy is told `http` where the registry is `https`: for rules that turn it back. Default false. */
+  readonly plainHttp?: boolean;
 }
 
 export interface RegistrySourceOptions {

@@ -185,14 +185,16 @@ export function parseConfig(text: string, name: string, report: ConfigReport): C
     const [summary = 'not YAML'] = error.message.split(' at line ');
     throw new PantalaError('failed-precondition', `${name}:${line}:${col}: ${summary}`);
   }
-  const source: Source = {
-    name,
-    lines,
-    resolve: (alias) => alias.resolve(document),
-    report,
-    nodesLeft: MAX_CONFIG_NODES,
-  };
-  return new ConfigNode(source, (document.contents as Node | null) ?? undefined, '', 0);
+  const resolve = (alias: Alias) => alias.resolve(document);
+  return rootNode((document.contents as Node | null) ?? undefined, { name, lines, report, resolve });
+}
+
+/** The root of a document that was read in whatever way, with places by `lines`. */
+export function rootNode(
+  contents: Node | undefined,
+  source: Pick<Source, 'name' | 'lines' | 'report'> & Partial<Pick<Source, 'resolve'>>,
+): ConfigNode {
+  return new ConfigNode({ resolve: () => undefined, ...source, nodesLeft: MAX_CONFIG_NODES }, contents, '', 0);
 }
 
 function parse(text: string, name: string, lines: LineCounter): ReturnType<typeof parseDocument> {
@@ -219,18 +221,21 @@ function bracketDepth(text: string): number {
 
 /** @throws `not-found` and `permission-denied` with what to do; else as parseConfig. */
 export function readConfig(path: string, report: ConfigReport): ConfigNode {
-  let text: string;
+  return parseConfig(readConfigText(path), path, report);
+}
+
+/** The text of a configuration file of any kind. @throws as readConfig */
+export function readConfigText(path: string): string {
   try {
     if (statSync(path).size > MAX_CONFIG_BYTES) throw tooLong(path);
-    text = readFileSync(path, 'utf8');
+    return readFileSync(path, 'utf8');
   } catch (error) {
     const cause = PantalaError.from(error);
     throw new PantalaError(cause.code, `cannot read the configuration file ${path}: ${cause.message}`, { cause });
   }
-  return parseConfig(text, path, report);
 }
 
-function tooLong(name: string): PantalaError {
+export function tooLong(name: string): PantalaError {
   return new PantalaError(
     'failed-precondition',
     `${name} is longer than ${MAX_CONFIG_BYTES} bytes; is it the right file?`,

@@ -1,4 +1,5 @@
 export * from './document.ts';
 export * from './nearest.ts';
 export * from './schema.ts';
+export * from './toml.ts';
 export * from './units.ts';

@@ -1,0 +1,3 @@
+export { mirrors } from './backend.ts';
+export * from './load.ts';
+export * from './nydusd-config.ts';
