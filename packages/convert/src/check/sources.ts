@@ -1,10 +1,18 @@
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { bytesOf, throwIfAborted } from '@pantala/base';
 import { decompressed, walkTar } from '@pantala/oci';
 import type { FileChunks } from '@pantala/rafs';
+import type { FileOnDisk } from '../build/blob-builder.ts';
+import { readDirectorySource } from '../build/directory-source.ts';
 import { TarTree } from '../sources/tar-tree.ts';
 import { FileContent } from '../stored/file-content.ts';
 import type { ImageBlobs } from '../stored/image-blobs.ts';
 import { contentDigests, type DigestRule } from './content-digester.ts';
 import type { SourceTree } from './differences.ts';
+
+/** Bytes of a file that are read at once. */
+const READ_LENGTH = 1024 * 1024;
 
 /** A tar with the digests of what is in it, read once as it streams by; plain, gzip or zstd. */
 export async function tarSourceTree(
@@ -19,6 +27,28 @@ export async function tarSourceTree(
     else tree.add(member);
   }
   return { root: tree.finish().root, digests: async ({ content }) => content };
+}
+
+/** A directory, whose files are read and digested when they are compared. */
+export async function directorySourceTree(
+  directory: string,
+  rule: DigestRule,
+  signal?: AbortSignal,
+): Promise<SourceTree<FileChunks>> {
+  const { root, files } = await readDirectorySource(directory, signal);
+  // A file of the tree has the list that its source was noted with.
+  const sources = new Map<FileChunks, FileOnDisk>(files.map(({ chunks, file }) => [chunks, file]));
+  return {
+    root,
+    digests: async ({ content }) => {
+      const file = sources.get(content);
+      if (file === undefined) return [];
+      throwIfAborted(signal);
+      const path = bytesOf(file.path);
+      if (file.size <= READ_LENGTH) return contentDigests([await readFile(path)], rule);
+      return contentDigests(createReadStream(path, { highWaterMark: READ_LENGTH }), rule);
+    },
+  };
 }
 
 /** Another image: by its own digests where they are of the same kind, else by its content. */

@@ -1,4 +1,6 @@
-import { type CheckCount, checkBlobs, DecodePool } from '@pantala/convert';
+import { bytesOf } from '@pantala/base';
+import { type CheckCount, checkBlobs, DecodePool, differenceLine } from '@pantala/convert';
+import type { Difference } from '@pantala/rafs';
 import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
 import { print, printJson } from '../../output.ts';
@@ -23,7 +25,7 @@ export async function checkImage(argument: string | undefined, options: CheckOpt
   const count = await checkEveryBlob(opened, options, findings, line, interruption.signal);
   if (options.against !== undefined) {
     for await (const difference of differencesFrom(options.against, opened, interruption.signal)) {
-      findings.add('difference', difference);
+      findings.add('difference', differenceLine(difference), difference);
     }
   }
   line.clear();
@@ -43,7 +45,7 @@ async function checkEveryBlob(
   signal: AbortSignal,
 ): Promise<CheckCount> {
   await using pool = new DecodePool(options.threads);
-  const total = opened.bootstrap.image.blobs.reduce((sum, { compressedSize }) => sum + compressedSize, 0);
+  const total = opened.image.blobs.reduce((sum, { compressedSize }) => sum + compressedSize, 0);
   let done = 0;
   return await checkBlobs(opened.blobs, {
     pool,
@@ -57,7 +59,7 @@ async function checkEveryBlob(
 }
 
 function summary(opened: OpenedImage, { chunks, bytes }: CheckCount): string {
-  return `${opened.bootstrap.image.blobs.length} blobs, ${chunks} chunks, ${formatSize(bytes)}`;
+  return `${opened.image.blobs.length} blobs, ${chunks} chunks, ${formatSize(bytes)}`;
 }
 
 /** Prints what is found as it is found, a line each, and counts it. */
@@ -72,11 +74,12 @@ class Findings {
     this.#line = line;
   }
 
-  add(kind: 'problem' | 'difference', message: string): void {
+  add(kind: 'problem' | 'difference', message: string, difference?: Difference): void {
     if (kind === 'problem') this.problems++;
     else this.differences++;
     this.#line.clear();
-    if (this.#json) printJson({ [kind]: message });
-    else print(message);
+    if (!this.#json) print(message);
+    else if (difference === undefined) printJson({ problem: message });
+    else printJson({ difference: { ...difference, path: bytesOf(difference.path).toString() } });
   }
 }

@@ -25,7 +25,7 @@ export async function exportImage(argument: string | undefined, options: ExportO
   await using opened = await openImage(argument, options);
   await using pool = new DecodePool(options.threads);
   using line = new ProgressLine(options.progress && options.json !== true);
-  const total = opened.bootstrap.image.blobs.reduce((sum, { compressedSize }) => sum + compressedSize, 0);
+  const total = opened.image.blobs.reduce((sum, { compressedSize }) => sum + compressedSize, 0);
   let done = 0;
   const pass = {
     pool,
@@ -46,10 +46,10 @@ async function exportDisk(opened: OpenedImage, options: ExportOptions, pass: Pas
   if (there !== undefined && options.overwrite !== true) {
     throw new PantalaError('already-exists', `${output} exists already; say --overwrite to replace it`);
   }
-  if (opened.bootstrap.blob !== undefined) {
+  if (opened.isInlined) {
     throw new PantalaError('invalid-argument', `${opened.name} is a layer by itself: merge it first`);
   }
-  const { bytes } = await exportFlatDisk(opened.blobs, opened.bootstrap.bytes, output, pass);
+  const { bytes } = await exportFlatDisk(opened.blobs, opened.bytes, output, pass);
   if (options.json === true) printJson({ output, bytes });
   else print(`${output}: ${formatSize(bytes)}; mount -t erofs -o loop,ro ${output} DIRECTORY`);
   return 0;

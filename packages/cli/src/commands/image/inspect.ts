@@ -13,7 +13,7 @@ interface InspectOptions extends ImageInputOptions {
 
 export async function inspectImage(argument: string | undefined, options: InspectOptions): Promise<number> {
   await using opened = await openImage(argument, options);
-  const { image } = opened.bootstrap;
+  const { image } = opened;
   const json = options.json === true;
   if (options.blobs === true) listBlobs(image, json);
   else if (options.prefetch === true) listPrefetch(image, json);

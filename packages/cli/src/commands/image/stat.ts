@@ -9,9 +9,9 @@ interface StatOptions extends ImageInputOptions {
 
 export async function statImage(argument: string | undefined, options: StatOptions): Promise<number> {
   await using opened = await openImage(argument, options);
-  const { image, bytes } = opened.bootstrap;
+  const { image, bytes } = opened;
   const statistics = imageStatistics(image, bytes.length);
-  const shared = options.target === undefined ? undefined : await sharedWith(opened.bootstrap.image, options);
+  const shared = options.target === undefined ? undefined : await sharedWith(image, options);
   if (options.json === true) {
     printJson({ ...statistics, ...(shared === undefined ? {} : { target: options.target, ...shared }) });
     return 0;
@@ -25,9 +25,9 @@ export async function statImage(argument: string | undefined, options: StatOptio
 }
 
 async function sharedWith(image: Parameters<typeof sharedChunks>[0], { target, ...options }: StatOptions) {
-  const { bootstrap: _, ...rest } = options;
+  const { bootstrap: _, blobDir: __, ...rest } = options;
   await using other = await openImage(target, rest);
-  return sharedChunks(image, other.bootstrap.image);
+  return sharedChunks(image, other.image);
 }
 
 function lines(statistics: ImageStatistics): string[] {

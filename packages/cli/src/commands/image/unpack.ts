@@ -37,7 +37,7 @@ export async function unpackImage(argument: string | undefined, options: UnpackO
   const content = (file: RegularFile) => files.read(file);
   const progress = ({ entries, bytes }: UnpackCount): void =>
     line.show(() => `unpacking: ${entries} entries, ${formatSize(bytes)}`);
-  const { root } = opened.bootstrap.image;
+  const { root } = opened.image;
   const isTar = options.output === '-' || options.output.endsWith('.tar');
   const unpacked = isTar
     ? await unpackTar(root, options, { content, progress, signal: interruption.signal })
