@@ -1,7 +1,7 @@
 export { BlobFile, type BlobSink } from './build/blob-sink.ts';
 export * from './build/layer.ts';
 export * from './build/options.ts';
-export type { PrefetchOptions, PrefetchPolicy } from './build/prefetch.ts';
+export { type PrefetchOptions, type PrefetchPolicy, prefetchNodes } from './build/prefetch.ts';
 export * from './check/blob-check.ts';
 export * from './check/content-digester.ts';
 export * from './check/differences.ts';

@@ -4,7 +4,89 @@ import { type ActionWrapper, collect, examples, whole } from './options.ts';
 /** `pantala image`: Nydus images (RAFS v6), read, checked, written and converted. */
 export function imageCommands(program: Command, action: ActionWrapper): void {
   const image = program.command('image').description('Nydus images: makes, converts, checks and reads them.');
+  buildingCommands(image, action);
   readingCommands(image, action);
+}
+
+/** How blobs are made. */
+function blobOptions(command: Command): Command {
+  return command
+    .option('--compressor <name>', 'zstd, lz4_block or none', 'zstd')
+    .option('--digester <name>', 'blake3 or sha256', 'blake3')
+    .option('--chunk-size <size>', 'a power of two from 4KiB to 16MiB, also as 0x100000', '1MiB')
+    .option('--batch-size <size>', 'files of less than half of it are compressed together; 0: none', '0')
+    .option('--chunk-dict <bootstrap=file>', 'chunks of this image are not stored again')
+    .option('--threads <number>', 'threads that digest and compress', whole);
+}
+
+function prefetchOptions(command: Command): Command {
+  return command
+    .option(
+      '--prefetch-policy <policy>',
+      'none; fs: files are named in the bootstrap; blob: their data comes first',
+      'none',
+    )
+    .option('--prefetch-files <file>', 'paths and patterns, a line each; without it from stdin; none: everything');
+}
+
+const WHITEOUTS = ['--whiteout-spec <spec>', 'how layers remove files: oci, overlayfs or none', 'oci'] as const;
+
+function buildingCommands(image: Command, action: ActionWrapper): void {
+  const build = image
+    .command('build')
+    .description('Makes a bootstrap and a blob of a directory or a tar.')
+    .argument('<source>', 'a directory, a tar (plain, gzip or zstd), or - for a tar on stdin')
+    .option('-t, --type <type>', 'directory, tar or targz; nydus-image calls them dir-rafs, tar-rafs, targz-rafs')
+    .option('-B, --bootstrap <file>', 'the bootstrap that is written')
+    .requiredOption('-D, --blob-dir <directory>', 'where the blob goes, under its digest')
+    .option('--blob-inline-meta', 'the bootstrap goes into the blob')
+    .option('--features <features>', 'blob-toc: the blob ends with a table of contents')
+    .option('--parent-bootstrap <file>', 'the layers below: the bootstrap shows them with the source on top')
+    .option(...WHITEOUTS);
+  prefetchOptions(blobOptions(build))
+    .option('-J, --output-json <file>', "the report, with nydus-image's keys")
+    .option('--no-progress', 'no progress line')
+    .option('--json', 'print the report as one line')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala image build rootfs --bootstrap boot --blob-dir blobs',
+        'pantala image build layer.tar.gz --type targz --compressor lz4_block -B boot -D blobs --json',
+        'docker export c | pantala image build - --bootstrap boot --blob-dir blobs',
+      ),
+    )
+    .action(
+      action('image build', async (source, options) =>
+        (await import('../commands/image/build.ts')).buildImage(source, options),
+      ),
+    );
+
+  const merge = image
+    .command('merge')
+    .description('Makes one bootstrap of several layers: files that upper layers remove are gone.')
+    .argument('<bootstrap...>', 'bootstraps, or blobs with one in them, the lowest first')
+    .requiredOption('-B, --bootstrap <file>', 'the bootstrap that is written')
+    .option('--parent-bootstrap <file>', 'layers below all others')
+    .option(...WHITEOUTS)
+    .option('--blob-digests <list>', "digest of each bootstrap's blob; needed for one that was taken out of its blob")
+    .option('--blob-sizes <list>', 'bytes of each of these blobs')
+    .option('--blob-toc-digests <list>', 'digest of the table of contents of each')
+    .option('--blob-toc-sizes <list>', 'bytes of the table of contents of each');
+  prefetchOptions(merge)
+    .option('-J, --output-json <file>', "the report, with nydus-image's keys")
+    .option('--json', 'print the report as one line')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala image merge layer1.boot layer2.boot --bootstrap merged',
+        'pantala image merge blobs/9a48… blobs/cce6… --bootstrap merged --json',
+      ),
+    )
+    .action(
+      action('image merge', async (sources, options) =>
+        (await import('../commands/image/merge.ts')).mergeImages(sources, options),
+      ),
+    );
 }
 
 /** Says which image is meant: an argument, or a bootstrap with the folder of its blobs. */

@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { PantalaError } from '@pantala/base';
 import { DecodePool, decodeBlobs, exportFlatDisk } from '@pantala/convert';
@@ -7,6 +6,7 @@ import { Interruption } from '../../interruption.ts';
 import { print, printJson } from '../../output.ts';
 import { ProgressLine, share } from '../../progress-line.ts';
 import { type ImageInputOptions, type OpenedImage, openImage } from './input.ts';
+import { checkFree } from './whole-file.ts';
 
 interface ExportOptions extends ImageInputOptions {
   readonly block?: boolean;
@@ -42,10 +42,7 @@ type Pass = Parameters<typeof decodeBlobs>[2];
 
 async function exportDisk(opened: OpenedImage, options: ExportOptions, pass: Pass): Promise<number> {
   const output = resolve(options.output);
-  const there = await stat(output).catch(() => undefined);
-  if (there !== undefined && options.overwrite !== true) {
-    throw new PantalaError('already-exists', `${output} exists already; say --overwrite to replace it`);
-  }
+  await checkFree(output, options.overwrite === true);
   if (opened.isInlined) {
     throw new PantalaError('invalid-argument', `${opened.name} is a layer by itself: merge it first`);
   }

@@ -1,9 +1,4 @@
-import { randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { rename, rm, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { PantalaError } from '@pantala/base';
 import { FileContent, type Loss, TarUnpacking, type UnpackCount, unpackDirectory } from '@pantala/convert';
 import { writeTar } from '@pantala/oci';
 import type { Directory, RegularFile } from '@pantala/rafs';
@@ -12,6 +7,7 @@ import { Interruption } from '../../interruption.ts';
 import { note, print, printJson } from '../../output.ts';
 import { ProgressLine } from '../../progress-line.ts';
 import { type ImageInputOptions, openImage } from './input.ts';
+import { checkFree, writeWholeFile } from './whole-file.ts';
 
 interface UnpackOptions extends ImageInputOptions {
   readonly output: string;
@@ -64,29 +60,10 @@ async function unpackTar(
   if (output === '-') {
     await pipeline(tar, process.stdout, { signal, end: false });
   } else {
-    await writeWhole(resolve(output), tar, overwrite === true, signal);
+    await checkFree(output, overwrite === true);
+    await writeWholeFile(output, tar, signal);
   }
   return { ...count, lost: unpacking.lost };
-}
-
-/** The file has its name when it is complete. */
-async function writeWhole(
-  path: string,
-  content: AsyncIterable<Uint8Array>,
-  overwrite: boolean,
-  signal: AbortSignal,
-): Promise<void> {
-  if (!overwrite && (await stat(path).catch(() => undefined)) !== undefined) {
-    throw new PantalaError('already-exists', `${path} exists already; say --overwrite to replace it`);
-  }
-  const partial = join(dirname(path), `.${randomUUID()}.partial`);
-  try {
-    await pipeline(content, createWriteStream(partial, { flags: 'wx' }), { signal });
-    await rename(partial, path);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
 }
 
 function report({ entries, bytes, lost }: Unpacked, options: UnpackOptions): void {
