@@ -50,6 +50,7 @@ export async function startManager(given: ManagerOptions, dependencies: ManagerD
   });
   const grpc = await createServer({
     address: options.grpc,
+    tls: options.tls,
     services: [serve(managerV2.Manager, managerHandlers(repository, presence))],
   });
   // A stop of the manager is no leave of its members.

@@ -1,3 +1,5 @@
+import type { RpcTls } from '@pantala/api';
+
 /** Where something listens. Port 0 is any free one. */
 export interface ListenAddress {
   readonly host: string;
@@ -8,6 +10,8 @@ export interface ListenAddress {
 export interface ManagerOptions {
   /** gRPC (`server.grpc`); 0.0.0.0:65003 when left out. */
   readonly grpc?: ListenAddress;
+  /** Mutual TLS of gRPC; not encrypted when left out. */
+  readonly tls?: RpcTls | undefined;
   /** `GET /healthy` (`server.rest.addr`); 127.0.0.1:8080 when left out. */
   readonly rest?: ListenAddress;
   /** `GET /metrics` (`metrics.addr`); off when left out. */
@@ -28,6 +32,7 @@ const KEEP_ALIVE_TIMEOUT = 15_000;
 export function compileManagerOptions(given: ManagerOptions = {}): CompiledManagerOptions {
   return {
     grpc: given.grpc ?? { host: '0.0.0.0', port: 65_003 },
+    tls: given.tls,
     rest: given.rest ?? { host: '127.0.0.1', port: 8080 },
     metrics: given.metrics,
     profiles: given.profiles,

@@ -124,7 +124,7 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
     downloadRate: config.download.rate,
     uploadRate: config.upload.rate,
   });
-  const schedulers = resources.use(new SchedulerCalls(id));
+  const schedulers = resources.use(new SchedulerCalls(id, config.tls.schedulers));
   const context: ServiceContext = {
     identity,
     hostId: id,
@@ -137,7 +137,11 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
     metrics: serviceMetrics(metrics),
   };
   const upload = resources.use(
-    await createServer({ address: config.upload.grpc, services: [uploadService(context), peerService(context)] }),
+    await createServer({
+      address: config.upload.grpc,
+      services: [uploadService(context), peerService(context)],
+      tls: config.tls.server,
+    }),
   );
   const grpc = 'port' in upload.address ? upload.address : config.upload.grpc;
   listeners.push(grpc);
@@ -156,6 +160,8 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
       announceInterval: config.announceInterval,
       spoolDirectory: join(directory, 'spool'),
       verbose: config.log.verbose,
+      schedulerTls: config.tls.schedulers,
+      peerTls: config.tls.peers,
     },
     {
       store,

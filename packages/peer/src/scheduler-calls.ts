@@ -1,4 +1,4 @@
-import { createClient, formatRpcAddress, type RpcClient, schedulerV2 } from '@pantala/api';
+import { createClient, formatRpcAddress, type RpcClient, type RpcTls, schedulerV2 } from '@pantala/api';
 import { HashRing, PantalaError } from '@pantala/base';
 import type { Address } from './config/index.ts';
 
@@ -13,10 +13,12 @@ type SchedulerClient = RpcClient<typeof schedulerV2.Scheduler>;
 /** Single questions to the scheduler of a task, on behalf of callers of this peer. */
 export class SchedulerCalls implements Disposable {
   readonly #hostId: string;
+  readonly #tls: RpcTls | undefined;
   readonly #clients = new Map<string, SchedulerClient>();
 
-  constructor(hostId: string) {
+  constructor(hostId: string, tls: RpcTls | undefined) {
     this.#hostId = hostId;
+    this.#tls = tls;
   }
 
   /** Replaces the list of schedulers. */
@@ -29,7 +31,8 @@ export class SchedulerCalls implements Disposable {
     }
     for (const [name, address] of wanted) {
       if (!this.#clients.has(name)) {
-        this.#clients.set(name, createClient(schedulerV2.Scheduler, address, { deadline: CALL_TIMEOUT }));
+        const options = { deadline: CALL_TIMEOUT, tls: this.#tls };
+        this.#clients.set(name, createClient(schedulerV2.Scheduler, address, options));
       }
     }
   }

@@ -72,7 +72,7 @@ export class SchedulerList implements AsyncDisposable {
 
   async #fromManager(address: Address, signal: AbortSignal): Promise<Address[]> {
     const { config, name } = this.#options;
-    using manager = createClient(managerV2.Manager, address, { deadline: MANAGER_TIMEOUT });
+    using manager = createClient(managerV2.Manager, address, { deadline: MANAGER_TIMEOUT, tls: config.tls.manager });
     const { schedulers } = await manager.listSchedulers(
       {
         sourceType: config.seed.enabled ? managerV2.SourceType.SEED_PEER_SOURCE : managerV2.SourceType.PEER_SOURCE,

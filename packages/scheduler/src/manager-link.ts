@@ -3,7 +3,7 @@ import { createClient, managerV2, type RpcAddress, type RpcClient } from '@panta
 import { Backoff, type Logger, PantalaError, sleep } from '@pantala/base';
 import { clusterLimits } from './dynconfig.ts';
 import type { Engine } from './engine.ts';
-import type { ManagerOptions, SchedulerSettings } from './options.ts';
+import type { ManagerSettings, SchedulerSettings } from './options.ts';
 
 /** Pauses between attempts to reach the manager, in milliseconds. */
 const FIRST_PAUSE = 200;
@@ -16,7 +16,7 @@ const CALL_DEADLINE = 10_000;
 export class ManagerLink implements AsyncDisposable {
   readonly #engine: Engine;
   readonly #settings: SchedulerSettings;
-  readonly #manager: Required<ManagerOptions>;
+  readonly #manager: ManagerSettings;
   readonly #address: { readonly ip: string; readonly port: number };
   readonly #logger: Logger;
   readonly #stopping = new AbortController();
@@ -25,7 +25,7 @@ export class ManagerLink implements AsyncDisposable {
   constructor(
     engine: Engine,
     settings: SchedulerSettings,
-    manager: Required<ManagerOptions>,
+    manager: ManagerSettings,
     listening: RpcAddress,
     logger: Logger,
   ) {
@@ -46,7 +46,7 @@ export class ManagerLink implements AsyncDisposable {
     const { signal } = this.#stopping;
     const backoff = new Backoff({ initial: FIRST_PAUSE, limit: MAX_PAUSE });
     using client = createClient(managerV2.Manager, this.#manager.address, {
-      tls: this.#settings.tls,
+      tls: this.#manager.tls,
       deadline: CALL_DEADLINE,
     });
     while (!signal.aborted) {

@@ -8,7 +8,10 @@ export interface SchedulerOptions {
   readonly listen?: { readonly host?: string; readonly port?: number };
   /** What the manager tells peers: the address by which they reach it. Default: the listening one. */
   readonly advertise?: { readonly ip?: string; readonly port?: number };
-  readonly tls?: RpcTls;
+  /** Mutual TLS of its own port; not encrypted when left out. */
+  readonly tls?: RpcTls | undefined;
+  /** Mutual TLS towards the upload ports of seeds. */
+  readonly seedTls?: RpcTls | undefined;
   readonly hostname?: string;
   readonly idc?: string;
   readonly location?: string;
@@ -28,16 +31,20 @@ export interface SchedulerOptions {
 
 export interface ManagerOptions {
   readonly address: RpcAddress;
+  readonly tls?: RpcTls | undefined;
   readonly schedulerClusterId?: number;
   readonly keepAliveInterval?: number;
 }
 
+export type ManagerSettings = Required<ManagerOptions>;
+
 export interface SchedulerSettings
-  extends Required<Omit<SchedulerOptions, 'listen' | 'advertise' | 'tls' | 'manager' | 'dynconfigPath'>> {
+  extends Required<Omit<SchedulerOptions, 'listen' | 'advertise' | 'tls' | 'seedTls' | 'manager' | 'dynconfigPath'>> {
   readonly listen: { readonly host: string; readonly port: number };
   readonly advertise: { readonly ip: string | undefined; readonly port: number | undefined };
   readonly tls: RpcTls | undefined;
-  readonly manager: Required<ManagerOptions> | undefined;
+  readonly seedTls: RpcTls | undefined;
+  readonly manager: ManagerSettings | undefined;
   readonly dynconfigPath: string | undefined;
 }
 
@@ -57,6 +64,7 @@ export function compileSchedulerOptions(options: SchedulerOptions): SchedulerSet
     listen: { ...SCHEDULER_DEFAULTS.listen, ...options.listen },
     advertise: { ip: options.advertise?.ip, port: options.advertise?.port },
     tls: options.tls,
+    seedTls: options.seedTls,
     hostname: options.hostname ?? hostname(),
     idc: options.idc ?? '',
     location: options.location ?? '',
@@ -65,6 +73,7 @@ export function compileSchedulerOptions(options: SchedulerOptions): SchedulerSet
         ? undefined
         : {
             address: manager.address,
+            tls: manager.tls,
             schedulerClusterId: manager.schedulerClusterId ?? SCHEDULER_DEFAULTS.schedulerClusterId,
             keepAliveInterval: manager.keepAliveInterval ?? SCHEDULER_DEFAULTS.keepAliveInterval,
           },

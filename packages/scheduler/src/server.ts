@@ -34,7 +34,7 @@ export async function startScheduler(
   const { logger } = deps;
   await using starting = new AsyncDisposableStack();
   const engine = starting.use(new Engine(settings.scheduling, logger));
-  starting.use(new SeedTriggers(engine, logger, { timeout: settings.seedDownloadTimeout, tls: settings.tls }));
+  starting.use(new SeedTriggers(engine, logger, { timeout: settings.seedDownloadTimeout, tls: settings.seedTls }));
   const metrics = new SchedulerMetrics(deps.metrics, settings.hostMetrics);
   exposeCounts(deps.metrics, () => ({ ...engine.core.counts }));
   const admit = rateLimit(settings.requestRateLimit);

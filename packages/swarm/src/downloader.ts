@@ -89,6 +89,8 @@ function compile(given: SwarmOptionsGiven): SwarmOptions {
     announceInterval: given.announceInterval ?? DEFAULT_ANNOUNCE_INTERVAL,
     spoolDirectory: given.spoolDirectory ?? tmpdir(),
     verbose: given.verbose ?? false,
+    schedulerTls: given.schedulerTls,
+    peerTls: given.peerTls,
   };
 }
 
@@ -120,7 +122,7 @@ class Downloads implements Swarm {
       logger,
       metrics: swarmMetrics(deps.metrics),
       prefetchLimiter: deps.prefetchLimiter,
-      hosts: new ParentHosts(options.hostId, this.#parents, downloadLimiter),
+      hosts: new ParentHosts(options, this.#parents, downloadLimiter),
       wholeDigests: new WholeDigests(),
       schedulers: new Schedulers({
         options,

@@ -1,3 +1,4 @@
+import type { RpcTls } from '@pantala/api';
 import type { HostIdentity } from '@pantala/base';
 
 /** An address of a gRPC server. */
@@ -31,6 +32,9 @@ export interface SwarmOptionsGiven {
   readonly spoolDirectory?: string;
   /** Adds facts to the line "peer task done". */
   readonly verbose?: boolean;
+  /** Mutual TLS towards schedulers, and towards the upload ports of other peers; not encrypted when left out. */
+  readonly schedulerTls?: RpcTls | undefined;
+  readonly peerTls?: RpcTls | undefined;
 }
 
 /** Options with every default filled in. Times in milliseconds. */
@@ -42,4 +46,6 @@ export interface SwarmOptions {
   readonly announceInterval: number;
   readonly spoolDirectory: string;
   readonly verbose: boolean;
+  readonly schedulerTls: RpcTls | undefined;
+  readonly peerTls: RpcTls | undefined;
 }

@@ -13,8 +13,8 @@ export interface ServerCertificate {
 const EC = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 const HOUR = 3_600_000;
 
-/** A certificate for an IP address, by an authority made for it alone. */
-export async function serverCertificate(ip: string): Promise<ServerCertificate> {
+/** A certificate for IP addresses, by an authority made for it alone. */
+export async function serverCertificate(...ips: readonly string[]): Promise<ServerCertificate> {
   const authorityKeys = (await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair;
   const keys = (await webcrypto.subtle.generateKey(EC, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair;
   const validity = { notBefore: new Date(Date.now() - HOUR), notAfter: new Date(Date.now() + 24 * HOUR) };
@@ -29,12 +29,12 @@ export async function serverCertificate(ip: string): Promise<ServerCertificate> 
   const leaf = await x509.X509CertificateGenerator.create({
     ...validity,
     serialNumber: serial(),
-    subject: `CN=${ip}`,
+    subject: `CN=${ips[0]}`,
     issuer: authority.subject,
     publicKey: keys.publicKey,
     signingKey: authorityKeys.privateKey,
     signingAlgorithm: EC,
-    extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'ip', value: ip }])],
+    extensions: [new x509.SubjectAlternativeNameExtension(ips.map((value) => ({ type: 'ip', value })))],
   });
   const exported = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey));
   return {

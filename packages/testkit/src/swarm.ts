@@ -157,6 +157,7 @@ export interface SwarmOptions {
   readonly manager?: Place;
   /** Changes to the configuration of each. */
   readonly settings?: {
+    readonly manager?: Settings;
     /** Of peers and seeds. */
     readonly peer?: Settings;
     readonly seed?: Settings;
@@ -181,7 +182,7 @@ export class Swarm implements AsyncDisposable {
   private constructor(options: SwarmOptions, scratch: Scratch) {
     this.#scratch = scratch;
     const { manager } = options;
-    this.manager = manager === undefined ? undefined : managerRole(manager, scratch);
+    this.manager = manager === undefined ? undefined : managerRole(manager, options.settings?.manager, scratch);
     this.scheduler = schedulerRole(options, scratch);
     this.seeds = options.seeds.map((place, index) => nodeRole(`seed${index + 1}`, place, true, options, scratch));
     this.peers = options.peers.map((place, index) => nodeRole(`node${index + 1}`, place, false, options, scratch));
@@ -225,17 +226,18 @@ export class Swarm implements AsyncDisposable {
   }
 }
 
-function managerRole(place: Place, scratch: Scratch): Role {
+function managerRole(place: Place, changes: Settings | undefined, scratch: Scratch): Role {
   const folder = makeFolder(scratch, 'manager');
   const { address } = place;
-  const config = writeSettings(folder, 'manager.yaml', {
+  const settings: Settings = {
     server: {
       grpc: { listenIP: address, port: { start: MANAGER_PORT, end: MANAGER_PORT } },
       rest: { addr: `${address}:8080` },
       logDir: join(folder, 'log'),
     },
     database: { sqlite: { path: join(folder, 'manager.db') } },
-  });
+  };
+  const config = writeSettings(folder, 'manager.yaml', merge(settings, changes));
   return new Role('manager', place, folder, ['manager', '--config', config], () => accepts(address, MANAGER_PORT));
 }
 

@@ -5,14 +5,18 @@ import type { RpcAddress } from './address.ts';
 
 /** PEM files' contents for mutual TLS: both sides show a certificate that `ca` has signed. */
 export interface RpcTls {
-  readonly ca: Buffer;
-  readonly cert: Buffer;
-  readonly key: Buffer;
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
 }
 
 export function serverCredentials(tls: RpcTls | undefined): ServerCredentials {
   if (tls === undefined) return ServerCredentials.createInsecure();
-  return ServerCredentials.createSsl(tls.ca, [{ private_key: tls.key, cert_chain: tls.cert }], true);
+  return ServerCredentials.createSsl(
+    Buffer.from(tls.ca),
+    [{ private_key: Buffer.from(tls.key), cert_chain: Buffer.from(tls.cert) }],
+    true,
+  );
 }
 
 export function channelCredentials(tls: RpcTls | undefined, address: RpcAddress): ChannelCredentials {
@@ -23,7 +27,7 @@ export function channelCredentials(tls: RpcTls | undefined, address: RpcAddress)
           checkServerIdentity(address.host, certificate),
       }
     : undefined;
-  return ChannelCredentials.createSsl(tls.ca, tls.key, tls.cert, verify);
+  return ChannelCredentials.createSsl(Buffer.from(tls.ca), Buffer.from(tls.key), Buffer.from(tls.cert), verify);
 }
 
 /**

@@ -21,7 +21,7 @@ function identity(name: string, subjects = 'DNS:localhost,IP:127.0.0.1'): RpcTls
   writeFileSync(join(directory, 'san'), `subjectAltName=${subjects}`);
   const signed = ['-in', `${name}.csr`, '-CA', `${name}.ca`, '-CAkey', `${name}.ca.key`, '-CAcreateserial'];
   openssl('x509', '-req', ...signed, '-extfile', 'san', '-days', '2', '-out', `${name}.crt`);
-  const read = (suffix: string) => readFileSync(join(directory, `${name}.${suffix}`));
+  const read = (suffix: string) => readFileSync(join(directory, `${name}.${suffix}`), 'utf8');
   return { ca: read('ca'), cert: read('crt'), key: read('key') };
 }
 

@@ -41,8 +41,8 @@ export async function doctor(options: DoctorOptions): Promise<number> {
     ...(config.metrics === undefined ? [] : [await checkPort('metrics', config.metrics, alive)]),
     ...(config.profiles === undefined ? [] : [await checkPort('profiles', config.profiles, alive)]),
     checkPeer(config.socketPath, alive),
-    ...(config.manager === undefined ? [] : [await checkServer('manager', config.manager)]),
-    ...(await Promise.all(schedulers.map((address) => checkServer('scheduler', address)))),
+    ...(config.manager === undefined ? [] : [await checkServer('manager', config.manager, config.tls.manager)]),
+    ...(await Promise.all(schedulers.map((address) => checkServer('scheduler', address, config.tls.schedulers)))),
     ...(config.manager === undefined && schedulers.length === 0
       ? [
           remark(

@@ -9,6 +9,7 @@ import {
   readConfig,
   section,
   text,
+  tlsSection,
 } from '@pantala/service';
 import {
   directoryKeys,
@@ -46,6 +47,7 @@ export const managerSchema = section(
               port(65_003),
               section({ start: port(65_003), end: port(65_003) }),
             ),
+            tls: tlsSection,
           },
           {
             unused: {
@@ -102,6 +104,7 @@ export function decodeManager(node: ConfigNode): Omit<ManagerFile, 'warnings'> {
   return {
     options: {
       grpc: { host: grpc.listenIP, port: typeof grpc.port === 'number' ? grpc.port : grpc.port.start },
+      tls: grpc.tls,
       rest: rest.addr ?? { host: LOOPBACK, port: 8080 },
       metrics: operation.metrics,
       profiles: operation.profiles,

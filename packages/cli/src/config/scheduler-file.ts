@@ -11,12 +11,12 @@ import {
   readConfig,
   section,
   text,
+  tlsSection,
 } from '@pantala/service';
 import {
   directoryKeys,
   EVERYWHERE,
   NO_JOBS,
-  NOT_ENCRYPTED,
   type Operation,
   operationOf,
   programKeys,
@@ -38,8 +38,9 @@ export const schedulerSchema = section(
         listenIP: text(EVERYWHERE),
         port: port(8002),
         requestRateLimit: count(),
+        tls: tlsSection,
       },
-      { unused: { ...unusedDirectoryKeys, host: 'see host', tls: NOT_ENCRYPTED } },
+      { unused: { ...unusedDirectoryKeys, host: 'see host' } },
     ),
     scheduler: section(
       {
@@ -65,14 +66,17 @@ export const schedulerSchema = section(
       },
     ),
     host: section({ hostname: text(), idc: text(), location: text() }),
-    manager: section(
-      { addr: address(), schedulerClusterID: count(), keepAlive: section({ interval: duration() }) },
-      { unused: { tls: NOT_ENCRYPTED } },
-    ),
-    seedPeer: section(
-      { enable: always(true, 'seeds that announce themselves are used'), taskDownloadTimeout: duration() },
-      { unused: { tls: NOT_ENCRYPTED } },
-    ),
+    manager: section({
+      addr: address(),
+      schedulerClusterID: count(),
+      keepAlive: section({ interval: duration() }),
+      tls: tlsSection,
+    }),
+    seedPeer: section({
+      enable: always(true, 'seeds that announce themselves are used'),
+      taskDownloadTimeout: duration(),
+      tls: tlsSection,
+    }),
     dynconfig: section(
       { refreshInterval: duration() },
       { unused: { type: 'it follows from whether there is a manager' } },
@@ -113,6 +117,8 @@ export function decodeScheduler(node: ConfigNode): Omit<SchedulerFile, 'warnings
   return {
     options: {
       listen: { host: server.listenIP, port: server.port },
+      tls: server.tls,
+      seedTls: file.seedPeer.tls,
       advertise: defined({ ip: server.advertiseIP, port: server.advertisePort }),
       ...defined({
         hostname: host.hostname,
@@ -127,6 +133,7 @@ export function decodeScheduler(node: ConfigNode): Omit<SchedulerFile, 'warnings
         : {
             manager: {
               address: manager.addr,
+              tls: manager.tls,
               ...defined({
                 schedulerClusterId: manager.schedulerClusterID,
                 keepAliveInterval: manager.keepAlive.interval,

@@ -8,7 +8,7 @@ export interface Address {
 export const LOOPBACK = '127.0.0.1';
 export const EVERYWHERE = '0.0.0.0';
 
-export const NOT_ENCRYPTED = 'connections between Pantala’s parts are not encrypted';
+export const NO_AUTO_ISSUE = 'no certificates are issued here; name files in the tls sections';
 export const NO_TRACES = 'no traces are exported';
 export const NO_PLUGINS = 'no plug-ins are loaded';
 export const NO_JOBS = 'there are no jobs yet';
@@ -39,7 +39,7 @@ export const programKeys = {
 };
 
 export const unusedProgramKeys = {
-  security: NOT_ENCRYPTED,
+  security: NO_AUTO_ISSUE,
   jaeger: NO_TRACES,
   telemetry: NO_TRACES,
   tracing: NO_TRACES,

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { createClient, formatRpcAddress, healthV1, type RpcAddress } from '@pantala/api';
+import { createClient, formatRpcAddress, healthV1, type RpcAddress, type RpcTls } from '@pantala/api';
 import { PantalaError } from '@pantala/base';
 import { configPathOf } from '../containerd/index.ts';
 import { bad, type Check, good, remark } from './check.ts';
@@ -11,9 +11,9 @@ import { bad, type Check, good, remark } from './check.ts';
 const ANSWER_DEADLINE = 3000;
 
 /** Whether a gRPC program says that it serves. */
-async function serves(address: RpcAddress): Promise<string | undefined> {
+async function serves(address: RpcAddress, tls?: RpcTls): Promise<string | undefined> {
   try {
-    using client = createClient(healthV1.Health, address);
+    using client = createClient(healthV1.Health, address, { tls });
     const { status } = await client.check({}, { deadline: ANSWER_DEADLINE });
     return status === healthV1.HealthCheckResponse_ServingStatus.SERVING ? undefined : 'it says that it is not serving';
   } catch (error) {
@@ -31,8 +31,9 @@ export function checkPeer(socket: string, alive: boolean): Check {
     : remark('peer', `none answers on ${socket}`, 'start one: pantala peer --config FILE, or pantala up');
 }
 
-export async function checkServer(name: string, address: RpcAddress): Promise<Check> {
-  const reason = await serves(address);
+/** @param tls what it must be shown, where it asks for that */
+export async function checkServer(name: string, address: RpcAddress, tls: RpcTls | undefined): Promise<Check> {
+  const reason = await serves(address, tls);
   const place = formatRpcAddress(address);
   return reason === undefined
     ? good(name, `answers on ${place}`)

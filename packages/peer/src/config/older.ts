@@ -20,7 +20,8 @@ import {
 import { pattern } from './pattern.ts';
 import { type Address, EVERYWHERE, LOOPBACK, MINUTE, NO_RATE_LIMIT, type PeerConfig } from './peer-config.ts';
 
-const NOT_ENCRYPTED = 'connections between Pantala’s parts are not encrypted';
+const NO_AUTO_ISSUE =
+  'no manager issues certificates here; name files in upload.server, upload.client, scheduler and manager of today’s format';
 const NO_TUNING = 'how pieces are asked for follows from the measured answers of the parents';
 const NO_OBJECT_STORAGE = 'there is no gateway for object storage';
 const NOT_RELOADED = 'the file is read when the program starts';
@@ -157,7 +158,7 @@ export const olderSchema = section(
         ),
         peerGRPC: section(
           { tcpListen: section({ listen: text(EVERYWHERE), port: port(65_000) }) },
-          { unused: { security: NOT_ENCRYPTED } },
+          { unused: { security: NO_AUTO_ISSUE } },
         ),
       },
       {
@@ -173,7 +174,7 @@ export const olderSchema = section(
           cacheRecursiveMetadata: 'directories are not downloaded',
           splitRunningTasks: 'a task is downloaded once',
           resourceClients: 'origins are http and https',
-          syncPieceViaHTTPS: NOT_ENCRYPTED,
+          syncPieceViaHTTPS: NO_AUTO_ISSUE,
         },
       },
     ),
@@ -182,7 +183,7 @@ export const olderSchema = section(
         rateLimit: size(1024 * MIB),
         tcpListen: section({ listen: text(EVERYWHERE), port: port(65_002) }),
       },
-      { unused: { security: NOT_ENCRYPTED } },
+      { unused: { security: NO_AUTO_ISSUE } },
     ),
     storage: section(
       { taskExpireTime: duration(6 * 60 * MINUTE), diskGCThreshold: size(0), diskGCThresholdPercent: percent(95) },
@@ -212,7 +213,7 @@ export const olderSchema = section(
       pluginDir: 'no plug-ins are loaded',
       objectStorage: NO_OBJECT_STORAGE,
       reload: NOT_RELOADED,
-      security: NOT_ENCRYPTED,
+      security: NO_AUTO_ISSUE,
       networkTopology: 'parents are chosen by what transfers measured',
     },
   },
@@ -260,6 +261,7 @@ export function compileOlder(file: OlderFile, proxy: OlderProxyFile, readText: (
     },
     manager: managers[0],
     schedulers: addressesOf(scheduler.netAddrs),
+    tls: { server: undefined, peers: undefined, schedulers: undefined, manager: undefined },
     refreshInterval: scheduler.manager.refreshInterval,
     announceInterval: file.announcer.schedulerInterval,
     store: {

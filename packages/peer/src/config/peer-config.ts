@@ -1,4 +1,5 @@
 import type { ProxyOptions } from '@pantala/proxy';
+import type { TlsFiles } from '@pantala/service';
 
 /** Which of upstream's two generations of files, ports and paths a configuration belongs to. */
 export type Generation = 'today' | 'older';
@@ -60,6 +61,14 @@ export interface PeerConfig {
   readonly manager: Address | undefined;
   /** Named in the file itself; `dynconfig.yaml` and the manager name others. */
   readonly schedulers: readonly Address[];
+  /** Mutual TLS of gRPC: what this peer shows on its own port, and to whom it calls. Undefined: not encrypted. */
+  readonly tls: {
+    readonly server: TlsFiles | undefined;
+    /** To the upload ports of other peers. */
+    readonly peers: TlsFiles | undefined;
+    readonly schedulers: TlsFiles | undefined;
+    readonly manager: TlsFiles | undefined;
+  };
   /** Between two readings of `dynconfig.yaml`, or two questions to the manager. */
   readonly refreshInterval: number;
   readonly announceInterval: number;

@@ -14,14 +14,13 @@ import {
   section,
   size,
   text,
+  withTls,
 } from '@pantala/service';
 import { pattern } from './pattern.ts';
 import { EVERYWHERE, HOUR, LOOPBACK, MINUTE, NO_RATE_LIMIT, type PeerConfig } from './peer-config.ts';
 
-const NOT_ENCRYPTED = 'connections between Pantala’s parts are not encrypted';
 const PAGE_CACHE = 'bytes are read and written through the kernel’s page cache in fitting portions';
 const NO_THROTTLE = 'requests are bounded by what is in work, not by their number';
-const tls = { caCert: NOT_ENCRYPTED, cert: NOT_ENCRYPTED, key: NOT_ENCRYPTED };
 const throttle = { requestRateLimit: NO_THROTTLE, requestBufferSize: NO_THROTTLE };
 
 /** Keys of upstream's present `dfdaemon.yaml` with upstream's defaults, but for listeners: see `LOOPBACK`. */
@@ -53,21 +52,18 @@ export const todaySchema = section(
         },
       },
     ),
-    upload: section(
-      {
-        server: section({ ip: text(EVERYWHERE), port: port(4000) }, { unused: { ...tls, ...throttle } }),
-        disableShared: flag(false),
-        bandwidthLimit: size(NO_RATE_LIMIT),
-        perPeerBandwidthLimit: size(NO_RATE_LIMIT),
-      },
-      { unused: { client: NOT_ENCRYPTED } },
-    ),
-    manager: section({ addr: address() }, { unused: tls }),
-    scheduler: section(
+    upload: section({
+      server: withTls({ ip: text(EVERYWHERE), port: port(4000) }, { unused: throttle }),
+      client: withTls({}),
+      disableShared: flag(false),
+      bandwidthLimit: size(NO_RATE_LIMIT),
+      perPeerBandwidthLimit: size(NO_RATE_LIMIT),
+    }),
+    manager: withTls({ addr: address() }),
+    scheduler: withTls(
       { announceInterval: duration(5 * MINUTE) },
       {
         unused: {
-          ...tls,
           scheduleTimeout: 'the origin serves when no scheduler or parent does, within a second',
           maxScheduleCount: 'the scheduler wakes a waiting peer when a parent is there',
           enableBackToSource: 'upstream no longer reads it either; see proxy.disableBackToSource',
@@ -218,6 +214,12 @@ export function compileToday(file: TodayFile, readText: (path: string) => string
     },
     manager: file.manager.addr,
     schedulers: [],
+    tls: {
+      server: upload.server.tls,
+      peers: upload.client.tls,
+      schedulers: file.scheduler.tls,
+      manager: file.manager.tls,
+    },
     refreshInterval: file.dynconfig.refreshInterval,
     announceInterval: file.scheduler.announceInterval,
     store: {

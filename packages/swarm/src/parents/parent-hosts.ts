@@ -1,9 +1,9 @@
-import { createClient, dfdaemonV2, pantalaV1, RpcError } from '@pantala/api';
+import { createClient, dfdaemonV2, pantalaV1, RpcError, type RpcTls } from '@pantala/api';
 import { abortable, Backoff, monotonicNow, PantalaError, type RateLimiter } from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { ParentAddress, ParentPool } from '@pantala/transfer';
 import type { DownloadRequest } from '../contract.ts';
-import type { ServerAddress } from '../options.ts';
+import type { ServerAddress, SwarmOptions } from '../options.ts';
 import type { Candidate } from '../schedulers/session.ts';
 import { PantalaParent } from './pantala-parent.ts';
 import type { Parent, ParentListener } from './parent.ts';
@@ -43,12 +43,18 @@ export interface OpenParent {
 /** Every other peer that this process has met: what it speaks, and whether it is left out for a while. */
 export class ParentHosts implements AsyncDisposable {
   readonly #hostId: string;
+  readonly #tls: RpcTls | undefined;
   readonly #pool: ParentPool;
   readonly #limiter: RateLimiter | undefined;
   readonly #hosts = new Map<string, ParentHost>();
 
-  constructor(hostId: string, pool: ParentPool, limiter: RateLimiter | undefined) {
+  constructor(
+    { hostId, peerTls }: Pick<SwarmOptions, 'hostId' | 'peerTls'>,
+    pool: ParentPool,
+    limiter: RateLimiter | undefined,
+  ) {
     this.#hostId = hostId;
+    this.#tls = peerTls;
     this.#pool = pool;
     this.#limiter = limiter;
   }
@@ -138,8 +144,8 @@ export class ParentHosts implements AsyncDisposable {
     const found = this.#hosts.get(key);
     if (found !== undefined) return found;
     const host: ParentHost = {
-      peer: peerClient(address),
-      upload: uploadClient(address),
+      peer: peerClient(address, this.#tls),
+      upload: uploadClient(address, this.#tls),
       pauses: new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE, jitter: 0.2 }),
       pausedUntil: 0,
       doubted: false,
@@ -166,12 +172,12 @@ async function describe(host: ParentHost, address: ServerAddress): Promise<Descr
   }
 }
 
-function peerClient(address: ServerAddress) {
-  return createClient(pantalaV1.Peer, address, { deadline: DESCRIBE_TIMEOUT, ...KEEPALIVE });
+function peerClient(address: ServerAddress, tls: RpcTls | undefined) {
+  return createClient(pantalaV1.Peer, address, { deadline: DESCRIBE_TIMEOUT, tls, ...KEEPALIVE });
 }
 
-function uploadClient(address: ServerAddress) {
-  return createClient(dfdaemonV2.DfdaemonUpload, address, { deadline: DESCRIBE_TIMEOUT });
+function uploadClient(address: ServerAddress, tls: RpcTls | undefined) {
+  return createClient(dfdaemonV2.DfdaemonUpload, address, { deadline: DESCRIBE_TIMEOUT, tls });
 }
 
 function closeHost(host: ParentHost): void {

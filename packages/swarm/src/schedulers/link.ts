@@ -71,8 +71,9 @@ export class SchedulerLink implements AsyncDisposable {
     this.address = address;
     this.name = formatRpcAddress(address);
     this.#deps = deps;
-    this.client = createClient(schedulerV2.Scheduler, address, { deadline: ANNOUNCE_TIMEOUT });
-    this.#talk = createClient(pantalaV1.Scheduler, address, KEEPALIVE);
+    const tls = deps.options.schedulerTls;
+    this.client = createClient(schedulerV2.Scheduler, address, { deadline: ANNOUNCE_TIMEOUT, tls });
+    this.#talk = createClient(pantalaV1.Scheduler, address, { ...KEEPALIVE, tls });
     this.#running = this.#run();
   }
 
