@@ -61,7 +61,7 @@ export function readBlobs(reader: BootstrapReader, superblock: Superblock): Blob
     ids.add(blob.id);
     blobs.push(blob);
     checkDevice(reader, DEVICE_TABLE_OFFSET + index * DEVICE_SLOT_LENGTH, blob, superblock);
-    blocks += blob.uncompressedSize / superblock.blockSize;
+    blocks += blocksOf(blob, superblock.blockSize);
   }
   checkMappings(reader, superblock, blobs);
   // Builders before 2.1 wrote 4096 where there is no blob.
@@ -106,6 +106,11 @@ function readBlob(reader: BootstrapReader, offset: number, index: number): BlobI
   };
 }
 
+/** Blocks of a blob's device. */
+export function blocksOf(blob: BlobInfo, blockSize: number): number {
+  return Math.floor(blob.uncompressedSize / blockSize);
+}
+
 export interface BlobFault {
   readonly field: BlobField;
   readonly fact: string;
@@ -135,6 +140,9 @@ export function blobFault(
     const rule = tarfs ? 'may not have the bit of aligned chunks: it is a tar' : 'lacks the bit of aligned chunks';
     return { field: 'features', fact: `is 0x${blob.features.toString(16)} and ${rule}` };
   }
+  if (has(BLOB_FEATURES.tarfs) && !tarfs) {
+    return { field: 'features', fact: `is 0x${blob.features.toString(16)}, of a tar: that needs blocks of 512 bytes` };
+  }
   if (!has(BLOB_FEATURES.chunkInfoV2) && has(BLOB_FEATURES.zran | BLOB_FEATURES.batch)) {
     return { field: 'features', fact: `is 0x${blob.features.toString(16)}: ZRan and batches need version 2` };
   }
@@ -142,7 +150,8 @@ export function blobFault(
     return { field: 'compressed_size', fact: `is ${blob.compressedSize}, more than ${MAX_COMPRESSED_BLOB}` };
   }
   const { uncompressedSize } = blob;
-  const blocks = uncompressedSize / image.blockSize;
+  // A tar may end in an odd place, its files do not.
+  const blocks = tarfs ? Math.floor(uncompressedSize / image.blockSize) : uncompressedSize / image.blockSize;
   if (uncompressedSize > MAX_UNCOMPRESSED_BLOB || blocks >= 2 ** 32) {
     return { field: 'uncompressed_size', fact: `is ${uncompressedSize}, more than a device can have` };
   }
@@ -183,7 +192,7 @@ function checkDevice(reader: BootstrapReader, offset: number, blob: BlobInfo, su
   const id = reader.string(offset + DEVICE_FIELDS.tag, offset + DEVICE_FIELDS.tag + BLOB_ID_LENGTH);
   if (id !== blob.id) refuse('tag', offset + DEVICE_FIELDS.tag, `is not the id of the blob, ${blob.id}`);
   const blocks = reader.u32(offset + DEVICE_FIELDS.blocks);
-  const expected = blob.uncompressedSize / superblock.blockSize;
+  const expected = blocksOf(blob, superblock.blockSize);
   if (blocks !== expected) {
     refuse('blocks', offset + DEVICE_FIELDS.blocks, `is ${blocks}, but the decoded blob has ${expected} blocks`);
   }
@@ -194,7 +203,7 @@ function checkMappings(reader: BootstrapReader, superblock: Superblock, blobs: r
   const ranges = blobs.map((blob, index) => {
     const offset = DEVICE_TABLE_OFFSET + index * DEVICE_SLOT_LENGTH + DEVICE_FIELDS.mapped_blkaddr;
     const begin = reader.u32(offset);
-    return { offset, begin, end: begin + blob.uncompressedSize / superblock.blockSize };
+    return { offset, begin, end: begin + blocksOf(blob, superblock.blockSize) };
   });
   let end = reader.length / superblock.blockSize;
   for (const range of ranges.filter((each) => each.begin !== 0).sort((a, b) => a.begin - b.begin)) {
@@ -232,6 +241,6 @@ export function writeBlob(bytes: Buffer, offset: number, blob: BlobInfo, index: 
 /** `mapped` is where the blob begins in one device for all, in blocks. */
 export function writeDevice(bytes: Buffer, offset: number, blob: BlobInfo, blockSize: number, mapped: number): void {
   bytes.write(blob.id, offset + DEVICE_FIELDS.tag, 'latin1');
-  bytes.writeUInt32LE(blob.uncompressedSize / blockSize, offset + DEVICE_FIELDS.blocks);
+  bytes.writeUInt32LE(blocksOf(blob, blockSize), offset + DEVICE_FIELDS.blocks);
   bytes.writeUInt32LE(mapped, offset + DEVICE_FIELDS.mapped_blkaddr);
 }

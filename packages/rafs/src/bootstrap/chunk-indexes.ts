@@ -1,6 +1,6 @@
-import { BLOB_FEATURES, type BlobInfo, type Chunk } from '../image.ts';
+import type { BlobInfo, Chunk } from '../image.ts';
 import type { FileChunks } from '../tree/node.ts';
-import { type ChunkIndex, DIGEST_LENGTH } from './chunk-table.ts';
+import { type ChunkIndex, chunkFault, DIGEST_LENGTH } from './chunk-table.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, CHUNK_INDEX_LENGTH } from './format.ts';
 import { INODE } from './inode.ts';
 import type { BootstrapReader } from './reader.ts';
@@ -87,10 +87,14 @@ function readChunk(reader: BootstrapReader, source: ChunkSource, at: number, len
   }
   let chunk = source.chunks.get(blobIndex, index);
   if (chunk === undefined) {
-    if ((blob.features & BLOB_FEATURES.tarfs) === 0 && superblock.blockSize !== 512) {
+    if (superblock.blockSize !== 512) {
       return refuse('ci_index', at, `is ${index} of blob ${blobIndex}, which the chunk table does not have`);
     }
     chunk = tarChunk(blobIndex, index, uncompressedOffset, length);
+    const fault = chunkFault(chunk, blob, superblock);
+    if (fault?.field === 'index') refuse('ci_index', at, fault.fact);
+    if (fault !== undefined)
+      refuse('blkaddr', at + CHUNK_INDEX.blkaddr, `makes a chunk whose ${fault.field} ${fault.fact}`);
     source.chunks.set(chunk);
   }
   if (chunk.uncompressedOffset !== uncompressedOffset) {

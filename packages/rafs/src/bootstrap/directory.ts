@@ -23,6 +23,7 @@ export function readBlock(
   reader: BootstrapReader,
   offset: number,
   length: number,
+  blockSize: number,
   after: ByteString,
   refuse: Refuse,
 ): Entry[] {
@@ -43,7 +44,7 @@ export function readBlock(
     if (end > length || end <= begin) {
       refuse('nameoff', last ? entryAt + DIRENT.nameoff : nextAt, `is ${end}: names lie one behind the other`);
     }
-    if (last) end = endOfLast(reader, offset, begin, end);
+    if (last && length === blockSize) end = endOfLast(reader, offset, begin, end);
     const name = reader.string(offset + begin, offset + end);
     if (name.length === 0 || name.length > MAX_NAME_LENGTH) {
       refuse('name', offset + begin, `has ${name.length} bytes: names have 1 to ${MAX_NAME_LENGTH}`);
@@ -59,10 +60,11 @@ export function readBlock(
   return entries;
 }
 
-/** The last name of a block ends with the block or with a NUL. */
+/** What follows the last name of a full block is zeros; others end with it. */
 function endOfLast(reader: BootstrapReader, offset: number, begin: number, end: number): number {
-  const nul = reader.bytes.subarray(offset + begin, offset + end).indexOf(0);
-  return nul === -1 ? end : begin + nul;
+  let last = end;
+  while (last > begin && reader.u8(offset + last - 1) === 0) last--;
+  return last;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { type ByteString, PantalaError } from '@pantala/base';
-import { BLOB_FEATURES, type BlobInfo, type Chunk, type RafsImage } from '../image.ts';
+import type { BlobInfo, Chunk, RafsImage } from '../image.ts';
 import type { Node, RegularFile } from '../tree/node.ts';
-import { blobFault, writeBlob, writeDevice } from './blob-table.ts';
+import { blobFault, blocksOf, writeBlob, writeDevice } from './blob-table.ts';
 import { CHUNK_INDEX } from './chunk-indexes.ts';
 import { sortedChunks, writeChunk } from './chunk-table.ts';
 import { DIRENT, directoryLength, packBlock } from './directory.ts';
@@ -46,7 +46,7 @@ export function encodeBootstrap(image: RafsImage): Buffer {
 }
 
 function checkImage(image: RafsImage): void {
-  const { blobs, chunkSize, blockSize } = image;
+  const { blobs, chunkSize } = image;
   if (!isChunkSize(chunkSize)) {
     throw new PantalaError('invalid-argument', `chunks of ${chunkSize} bytes: powers of two from 4 KiB to 16 MiB`);
   }
@@ -61,10 +61,6 @@ function checkImage(image: RafsImage): void {
     }
     if (ids.has(blob.id)) throw new PantalaError('invalid-argument', `blob ${blob.id} stands twice in the image`);
     ids.add(blob.id);
-    if (((blob.features & BLOB_FEATURES.tarfs) !== 0) !== (blockSize === 512)) {
-      const fact = `blob ${blob.id}: tars and blocks of 512 bytes go together`;
-      throw new PantalaError('invalid-argument', fact);
-    }
   }
 }
 
@@ -105,7 +101,7 @@ class BootstrapWriter {
     const bytes = this.#bytes;
     writeSuperblock(bytes, this.#image, {
       names: this.#plan.names,
-      blocks: blobs.reduce((sum, blob) => sum + blob.uncompressedSize / blockSize, 0),
+      blocks: blobs.reduce((sum, blob) => sum + blocksOf(blob, blockSize), 0),
       metaOffset: this.#meta,
       hasXattrs: this.#plan.hasXattrs,
       blobTable: this.#blobTable,

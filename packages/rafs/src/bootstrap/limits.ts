@@ -1,7 +1,9 @@
 /** Bounds of what a bootstrap may hold, each with the reason that docs/LIMITS.md repeats. */
 
-/** A reader keeps it in memory; a million files with their chunks take 200 MB. */
-export const MAX_BOOTSTRAP_LENGTH = 2 ** 30;
+/** A reader keeps it in memory; a million files with a chunk each take 212 MB. */
+export const MAX_BOOTSTRAP_LENGTH = 2 ** 29;
+/** Of an image's files: as objects four million take 1.4 GB, and V8's heap is at most 4 GB unless told otherwise. */
+export const MAX_NAMES = 2 ** 22;
 /** Device ids share two bytes with the chunk index of which the kernel masks one; the real builder stops here too. */
 export const MAX_BLOBS = 254;
 /** Three bytes of a chunk index. */

@@ -5,7 +5,7 @@ import { sortedNames } from '../tree/walk.ts';
 import { ChunkIndex, chunkFault } from './chunk-table.ts';
 import { directoryLength } from './directory.ts';
 import { CHUNK_INDEX_LENGTH, EXTENDED_INODE_LENGTH, MAX_NAME_LENGTH, roundUp } from './format.ts';
-import { MAX_DEPTH, MAX_TARGET_LENGTH } from './limits.ts';
+import { MAX_DEPTH, MAX_NAMES, MAX_TARGET_LENGTH } from './limits.ts';
 import { Space } from './space.ts';
 import { xattrsLength } from './xattrs.ts';
 
@@ -97,6 +97,9 @@ class Planner {
     const { position } = directory;
     const node = this.#nodes[position] as Directory;
     const names = sortedNames(node);
+    if (this.#names + names.length > MAX_NAMES) {
+      throw unfit(directory, undefined, `has the name after ${MAX_NAMES} others: no image holds more`);
+    }
     for (const name of names) checkName(directory, name);
     directory.names = [...names, '.', '..'].sort();
     this.#checked(directory, undefined, () => {

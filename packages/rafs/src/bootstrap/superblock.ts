@@ -71,6 +71,7 @@ export const SUPERBLOCK = {
   devices: SUPERBLOCK_OFFSET + 86,
   deviceSlot: SUPERBLOCK_OFFSET + 88,
   directoryBlockBits: SUPERBLOCK_OFFSET + 90,
+  xattrPrefixes: SUPERBLOCK_OFFSET + 91,
 } as const;
 
 export const EXTENSION = {
@@ -146,6 +147,7 @@ function readFixedFields(reader: BootstrapReader): void {
   mustBe(reader.u16(SUPERBLOCK.algorithms), 0, 'available_compr_algs', SUPERBLOCK.algorithms);
   mustBe(reader.u16(SUPERBLOCK.deviceSlot), DEVICE_TABLE_SLOT, 'devt_slotoff', SUPERBLOCK.deviceSlot);
   mustBe(reader.u8(SUPERBLOCK.directoryBlockBits), 0, 'dirblkbits', SUPERBLOCK.directoryBlockBits);
+  mustBe(reader.u8(SUPERBLOCK.xattrPrefixes), 0, 'xattr_prefix_count', SUPERBLOCK.xattrPrefixes);
 }
 
 function mustBe(value: number, expected: number, field: string, offset: number): void {
