@@ -1,3 +1,5 @@
+export * from './accounting/index.ts';
+export * from './api/index.ts';
 export * from './cache/index.ts';
 export * from './config/index.ts';
 export * from './contract.ts';

@@ -79,7 +79,6 @@ export class CachedBlob implements ChunkHolder {
 
   /** See `LazyBlob.ensure`. */
   async ensure(access: BlobAccess, range: ByteRange, options: ReadOptions): Promise<void> {
-    const { counters, demand, metrics, options: limits } = this.#context;
     throwIfAborted(options.signal);
     throwIfAborted(this.#closing.signal);
     if (range.start < 0 || range.end > this.layout.size || range.start > range.end) {
@@ -90,27 +89,57 @@ export class CachedBlob implements ChunkHolder {
     }
     const run = this.layout.touching(range);
     const lacking = this.#lacking(run);
-    const isDemand = options.urgency === 'demand';
-    if (isDemand) {
-      counters.total++;
-      metrics.reads.add(1, { held: lacking === 0 ? 'all' : lacking === run.count ? 'none' : 'some' });
-      if (lacking === 0) counters.wholeHits++;
-      else if (lacking < run.count) counters.partialHits++;
-    }
-    if (lacking === 0) return;
+    if (options.urgency === 'demand') await this.#read(access, range, run, lacking, options.signal);
+    else if (lacking > 0) await this.#prefetch(access, run, options.signal);
+  }
+
+  async #prefetch(access: BlobAccess, run: BlockRun, signal: AbortSignal): Promise<void> {
+    const { counters } = this.#context;
+    using scope = new AbortScope([signal, this.#closing.signal]);
     const began = monotonicNow();
-    using scope = new AbortScope([options.signal, this.#closing.signal], {
-      ...(isDemand ? { timeout: limits.demandDeadline } : {}),
-      what: `reading bytes ${range.start} to ${range.end} of blob ${this.layout.blobId}`,
-    });
+    counters.prefetchLanes++;
+    counters.firstPrefetchAt ||= Date.now();
     try {
-      using _ = isDemand ? demand.enter() : undefined;
-      await this.#fill(access, run, { urgency: options.urgency, signal: scope.signal });
+      await this.#fill(access, run, { urgency: 'prefetch', signal: scope.signal });
+    } finally {
+      counters.prefetchLanes--;
+      counters.lastPrefetchAt = Date.now();
+      counters.prefetchMilliseconds += monotonicNow() - began;
+    }
+  }
+
+  async #read(
+    access: BlobAccess,
+    range: ByteRange,
+    run: BlockRun,
+    lacking: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { counters, demand, metrics, options } = this.#context;
+    const held = lacking === 0 ? 'all' : lacking < run.count ? 'some' : 'none';
+    counters.total++;
+    if (held === 'all') counters.wholeHits++;
+    else if (held === 'some') counters.partialHits++;
+    metrics.reads.add(1, { held });
+    const began = monotonicNow();
+    let failed = true;
+    try {
+      if (lacking > 0) {
+        using scope = new AbortScope([signal, this.#closing.signal], {
+          timeout: options.demandDeadline,
+          what: `reading bytes ${range.start} to ${range.end} of blob ${this.layout.blobId}`,
+        });
+        using _ = demand.enter();
+        await this.#fill(access, run, { urgency: 'demand', signal: scope.signal });
+      }
+      failed = false;
     } catch (error) {
-      if (isDemand) metrics.failures.add(1, { code: PantalaError.from(error).code });
+      metrics.failures.add(1, { code: PantalaError.from(error).code });
       throw error;
     } finally {
-      if (isDemand) metrics.wait.observe((monotonicNow() - began) / 1000);
+      const milliseconds = monotonicNow() - began;
+      if (lacking > 0) metrics.wait.observe(milliseconds / 1000);
+      access.onRead?.({ blobId: this.layout.blobId, range, held, milliseconds, failed });
     }
   }
 

@@ -1,4 +1,4 @@
-import type { Listeners, Logger, RateLimiter } from '@pantala/base';
+import type { ByteRange, Listeners, Logger, RateLimiter } from '@pantala/base';
 import type { ChunkIndex } from './chunk-index.ts';
 import type { DemandMeter } from './demand-meter.ts';
 import type { BlobFetcher } from './fetcher.ts';
@@ -19,6 +19,17 @@ export interface CacheContext {
   makeRoom(bytes: number): Promise<boolean>;
 }
 
+/** What a reader asked for, and what became of it. */
+export interface ReadEvent {
+  readonly blobId: string;
+  /** Of the decoded blob. */
+  readonly range: ByteRange;
+  /** Whether its chunks were there when it came. */
+  readonly held: 'all' | 'some' | 'none';
+  readonly milliseconds: number;
+  readonly failed: boolean;
+}
+
 /** How a mount gets at what its blobs lack. */
 export interface BlobAccess {
   readonly fetcher: BlobFetcher;
@@ -26,4 +37,6 @@ export interface BlobAccess {
   readonly pieceLength?: number;
   /** Stored bytes a second of prefetches. Default: no limit. */
   readonly prefetchLimiter?: RateLimiter;
+  /** Told of each read by demand. */
+  readonly onRead?: (event: ReadEvent) => void;
 }

@@ -52,8 +52,24 @@ export interface FillCounters {
   partialHits: number;
   prefetchRequests: number;
   prefetchBytes: number;
+  prefetchMilliseconds: number;
+  /** Prefetches under way. */
+  prefetchLanes: number;
+  /** When one began first, and when one ended last: milliseconds since 1970, 0 for never. */
+  firstPrefetchAt: number;
+  lastPrefetchAt: number;
 }
 
 export function newFillCounters(): FillCounters {
-  return { total: 0, wholeHits: 0, partialHits: 0, prefetchRequests: 0, prefetchBytes: 0 };
+  return {
+    total: 0,
+    wholeHits: 0,
+    partialHits: 0,
+    prefetchRequests: 0,
+    prefetchBytes: 0,
+    prefetchMilliseconds: 0,
+    prefetchLanes: 0,
+    firstPrefetchAt: 0,
+    lastPrefetchAt: 0,
+  };
 }

@@ -13,7 +13,7 @@ import {
 import type { BlobFetcher, Fetched, FetchOptions } from '../cache/index.ts';
 import type { BlobSource } from '../contract.ts';
 import type { SourceHealth } from './health.ts';
-import type { SourceMetrics } from './metrics.ts';
+import type { BackendCounters, SourceMetrics } from './metrics.ts';
 
 export interface ChainMember {
   readonly source: BlobSource;
@@ -64,6 +64,11 @@ export class SourceChain implements BlobFetcher, AsyncDisposable {
 
   constructor(parts: ChainParts) {
     this.#parts = parts;
+  }
+
+  /** What nydusd's API tells of a back end. */
+  get counters(): Readonly<BackendCounters> {
+    return this.#parts.metrics.counters;
   }
 
   get sourceNames(): readonly string[] {
