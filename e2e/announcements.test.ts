@@ -1,16 +1,18 @@
 import { randomBytes } from 'node:crypto';
 import type { commonV2 } from '@pantala/api';
-import { until } from '@pantala/testkit';
+import { ask, until } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { AnnouncedPeer } from './lib/announced-peer.ts';
 import { Stage } from './lib/stage.ts';
 
 const LOAD_LIMIT = 2;
+const METRICS_PORT = 18_099;
 
 let stage: Stage;
 beforeAll(async () => {
   const cluster = { schedulerClusterClientConfig: { loadLimit: LOAD_LIMIT } };
-  stage = await Stage.start({ seeds: 0, peers: 0, settings: { cluster } });
+  const scheduler = { metrics: { enable: true, addr: `127.0.0.1:${METRICS_PORT}` } };
+  stage = await Stage.start({ seeds: 0, peers: 0, settings: { cluster, scheduler } });
 });
 afterAll(async () => stage[Symbol.asyncDispose]());
 
@@ -125,4 +127,24 @@ describe('a Dragonfly peer’s announcement', () => {
     expect(parentsIn(await answered)).toEqual(['load-copy-peer']);
     expect(order).toEqual(['a child leaves', 'answered']);
   });
+});
+
+test('the scheduler counts all this under upstream’s names', async () => {
+  const { beginning } = await ask(`http://127.0.0.1:${METRICS_PORT}/metrics`);
+  const samples = new Map(
+    beginning
+      .toString()
+      .split('\n')
+      .filter((line) => line.startsWith('dragonfly_scheduler_'))
+      .map((line) => [
+        line.slice('dragonfly_scheduler_'.length, line.lastIndexOf(' ')),
+        Number(line.split(' ').at(-1)),
+      ]),
+  );
+  const copies = samples.get('download_peer_duration_milliseconds_count{task_size_level="4"}') ?? 0;
+  expect(copies).toBeGreaterThan(0);
+  expect(samples.get('schedule_duration_milliseconds_count')).toBeGreaterThan(copies);
+  expect(samples.get('concurrent_schedule_total')).toBe(0);
+  expect(samples.get('register_peer_total{priority="3",task_type="0",host_type="0"}')).toBe(1);
+  expect([...samples.keys()].some((name) => name.startsWith('version{'))).toBe(true);
 });

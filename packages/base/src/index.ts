@@ -16,4 +16,5 @@ export * from './rate-limit.ts';
 export * from './semaphore.ts';
 export * from './single-flight.ts';
 export * from './task-id.ts';
+export * from './task-size.ts';
 export * from './time.ts';

@@ -10,6 +10,7 @@ import {
   profileRoutes,
   routed,
 } from '@pantala/service';
+import { managerMetrics } from './metrics.ts';
 import { compileManagerOptions, type ListenAddress, type ManagerOptions } from './options.ts';
 import { Presence } from './presence.ts';
 import { Repository } from './repository.ts';
@@ -51,7 +52,7 @@ export async function startManager(given: ManagerOptions, dependencies: ManagerD
   const grpc = await createServer({
     address: options.grpc,
     tls: options.tls,
-    services: [serve(managerV2.Manager, managerHandlers(repository, presence))],
+    services: [serve(managerV2.Manager, managerHandlers(repository, presence, managerMetrics(metrics)))],
   });
   // A stop of the manager is no leave of its members.
   resources.defer(async () => {

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { type Handlers, managerV2, type Received } from '@pantala/api';
 import { PantalaError } from '@pantala/base';
 import { applicationMessage, schedulerMessage, seedPeerMessage } from './messages.ts';
+import type { ManagerMetrics } from './metrics.ts';
 import type { Presence } from './presence.ts';
 import type { ClusterRow, Member, MemberKind, Repository, SchedulerRow, SeedPeerRow } from './repository.ts';
 
@@ -13,7 +14,11 @@ const MAX_CONFIG_LENGTH = 64 * 1024;
 const MAX_FEATURES = 64;
 
 /** manager.v2.Manager. */
-export function managerHandlers(repository: Repository, presence: Presence): Handlers<typeof managerV2.Manager> {
+export function managerHandlers(
+  repository: Repository,
+  presence: Presence,
+  metrics: ManagerMetrics,
+): Handlers<typeof managerV2.Manager> {
   const clusterOf = (id: number): ClusterRow => {
     const cluster = repository.cluster(id);
     if (cluster === undefined) throw new PantalaError('not-found', `there is no cluster ${id}`);
@@ -54,7 +59,13 @@ export function managerHandlers(repository: Repository, presence: Presence): Han
     },
 
     async listSchedulers(request) {
-      return { schedulers: repository.activeSchedulers(Number(request.schedulerClusterId)).map(showScheduler) };
+      metrics.searches.add();
+      try {
+        return { schedulers: repository.activeSchedulers(Number(request.schedulerClusterId)).map(showScheduler) };
+      } catch (error) {
+        metrics.failedSearches.add();
+        throw error;
+      }
     },
 
     async listApplications() {

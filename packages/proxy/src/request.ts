@@ -107,8 +107,8 @@ export class RequestHandler {
       const route = this.#routeOf(req, mirror, tunnel, directives);
       if (!route.allowed) return refuse(res, 403, 'proxy', `${route.url.host} is not on the white list`);
       sharing = route.shared;
+      (sharing ? metrics.shared : metrics.direct).add();
       if (!sharing) return await passThrough(direct, route.url, req, res, signal);
-      metrics.shared.add();
       const { href, filteredQueryParams } = route;
       try {
         await shared.serve({ req, res, url: href, directives, filteredQueryParams, signal });

@@ -1,5 +1,5 @@
 import { MessageQueue, type schedulerV2 } from '@pantala/api';
-import { type Logger, PantalaError } from '@pantala/base';
+import { type Logger, monotonicNow, PantalaError, taskSizeLevel } from '@pantala/base';
 import type { SchedulerEvent } from '@pantala/scheduling';
 import type { Engine, PeerAnswers } from './engine.ts';
 import { costOf, factsOfDownload, rangeOf } from './messages.ts';
@@ -19,6 +19,9 @@ export class PeerStream {
   readonly #logger: Logger;
   readonly #answers: PeerAnswers = new MessageQueue();
   #ids: Ids | undefined;
+  /** When parents were asked for, until the answer. */
+  #askedAt: number | undefined;
+  #registeredAt: number | undefined;
   #labels: Readonly<Record<string, string>> = { priority: '0', task_type: '0', host_type: '0' };
 
   constructor(engine: Engine, metrics: SchedulerMetrics, logger: Logger) {
@@ -32,7 +35,11 @@ export class PeerStream {
     this.#metrics.announcePeer.count();
     void this.#read(requests);
     try {
-      yield* this.#answers;
+      for await (const answer of this.#answers) {
+        if (this.#askedAt !== undefined) this.#metrics.scheduleDuration.observe(monotonicNow() - this.#askedAt);
+        this.#askedAt = undefined;
+        yield answer;
+      }
     } catch (error) {
       this.#metrics.announcePeer.fail();
       throw error;
@@ -81,6 +88,7 @@ export class PeerStream {
         this.#tell({ type: 'backToSourceStarted', ...ids });
         break;
       case 'reschedulePeerRequest':
+        this.#askedAt = monotonicNow();
         this.#tell({
           type: 'rescheduled',
           ...ids,
@@ -89,10 +97,12 @@ export class PeerStream {
         break;
       case 'downloadPeerFinishedRequest':
         this.#metrics.peerFinished.count(this.#labels);
+        this.#observeDuration(ids);
         this.#tell({ type: 'peerFinished', ...ids });
         break;
       case 'downloadPeerBackToSourceFinishedRequest':
         this.#metrics.backToSourceFinished.count(this.#labels);
+        this.#observeDuration(ids);
         this.#tell({ type: 'backToSourceFinished', ...ids });
         break;
       case 'downloadPeerFailedRequest':
@@ -150,6 +160,8 @@ export class PeerStream {
       host_type: String(host?.type ?? 0),
     };
     this.#metrics.registerPeer.count(this.#labels);
+    this.#askedAt = monotonicNow();
+    this.#registeredAt ??= this.#askedAt;
     if (host === undefined) this.#metrics.registerPeer.fail(this.#labels);
     this.#tell({
       type: 'peerRegistered',
@@ -160,6 +172,13 @@ export class PeerStream {
       needBackToSource: download.needBackToSource,
       disableBackToSource: download.disableBackToSource,
     });
+  }
+
+  #observeDuration({ taskId }: Ids): void {
+    const length = this.#engine.core.task(taskId)?.contentLength;
+    if (length === undefined || this.#registeredAt === undefined) return;
+    const labels = { task_size_level: `${taskSizeLevel(length)}` };
+    this.#metrics.peerDuration.observe(monotonicNow() - this.#registeredAt, labels);
   }
 
   #pieceFinished(

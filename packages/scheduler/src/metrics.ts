@@ -1,4 +1,4 @@
-import type { Counter, Labels, Metrics } from '@pantala/base';
+import { type Counter, DURATION_BUCKETS, type Histogram, type Labels, type Metrics } from '@pantala/base';
 
 const PREFIX = 'dragonfly_scheduler_';
 
@@ -42,6 +42,10 @@ export class SchedulerMetrics {
   readonly backToSourcePieceFinished: CallMetrics;
   readonly traffic: Counter;
   readonly hostTraffic: Counter | undefined;
+  /** Milliseconds from a question for parents to its answer. Upstream has summaries: sum and count are the same. */
+  readonly scheduleDuration: Histogram;
+  /** Milliseconds of downloads that ended well, by `task_size_level`. */
+  readonly peerDuration: Histogram;
 
   constructor(metrics: Metrics, hostMetrics: boolean) {
     this.announcePeer = new CallMetrics(metrics, 'announce_peer');
@@ -71,6 +75,15 @@ export class SchedulerMetrics {
       help: 'Bytes that peers reported, by where they came from',
       labels: ['type', 'task_type', 'host_type'],
     });
+    this.scheduleDuration = metrics.histogram(`${PREFIX}schedule_duration_milliseconds`, {
+      help: 'Milliseconds until a peer that asked for parents was answered',
+      buckets: DURATION_BUCKETS,
+    });
+    this.peerDuration = metrics.histogram(`${PREFIX}download_peer_duration_milliseconds`, {
+      help: 'Milliseconds of downloads that ended well',
+      labels: ['task_size_level'],
+      buckets: DURATION_BUCKETS,
+    });
     this.hostTraffic = hostMetrics
       ? metrics.counter(`${PREFIX}host_traffic`, {
           help: 'Bytes that peers reported, by host',
@@ -78,6 +91,14 @@ export class SchedulerMetrics {
         })
       : undefined;
   }
+}
+
+/** What upstream's dashboards ask of every scheduler. @param waiting peers that wait for an answer */
+export function exposeState(metrics: Metrics, waiting: () => number): void {
+  metrics.gauge(`${PREFIX}concurrent_schedule_total`, { help: 'Peers that wait for parents', collect: waiting });
+  metrics
+    .gauge(`${PREFIX}version`, { help: 'Which program this is', labels: ['git_version', 'platform'] })
+    .set(1, { git_version: 'pantala', platform: process.platform });
 }
 
 /** Sizes of the scheduler's knowledge, collected when they are asked for; Pantala's own names. */

@@ -3,7 +3,7 @@ import { type Logger, type Metrics, monotonicNow, PantalaError } from '@pantala/
 import { followDynconfig } from './dynconfig.ts';
 import { Engine } from './engine.ts';
 import { ManagerLink } from './manager-link.ts';
-import { exposeCounts, SchedulerMetrics } from './metrics.ts';
+import { exposeCounts, exposeState, SchedulerMetrics } from './metrics.ts';
 import { compileSchedulerOptions, type SchedulerOptions } from './options.ts';
 import { type Admit, pantalaService, schedulerService } from './scheduler-service.ts';
 import { SeedTriggers } from './seed-triggers.ts';
@@ -37,6 +37,7 @@ export async function startScheduler(
   starting.use(new SeedTriggers(engine, logger, { timeout: settings.seedDownloadTimeout, tls: settings.seedTls }));
   const metrics = new SchedulerMetrics(deps.metrics, settings.hostMetrics);
   exposeCounts(deps.metrics, () => ({ ...engine.core.counts }));
+  exposeState(deps.metrics, () => engine.core.counts.waiting);
   const admit = rateLimit(settings.requestRateLimit);
   const server = starting.use(
     await createServer({

@@ -5,6 +5,7 @@ import type { Demands } from './demand.ts';
 import type { Environment } from './environment.ts';
 import type { Intake } from './intake.ts';
 import type { Membership } from './membership.ts';
+import { taskLabels } from './metrics.ts';
 import type { ParentSet } from './parent-set.ts';
 import type { Selection } from './selection/selection.ts';
 import type { Traffic } from './traffic.ts';
@@ -89,7 +90,7 @@ export class Completion implements Disposable {
       // The readers go first: what follows takes as long as sending them a small file.
       await nextTurn();
       membership.finished();
-      env.metrics.taskDuration.observe(monotonicNow() - this.#deps.startedAt);
+      env.metrics.taskDuration.observe(monotonicNow() - this.#deps.startedAt, taskLabels(task.geometry.contentLength));
       this.#deps.completed();
     } catch (error) {
       this.#deps.failed(PantalaError.from(error));

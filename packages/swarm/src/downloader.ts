@@ -99,6 +99,7 @@ class Downloads implements Swarm {
   readonly #parents: ParentPool;
   readonly #conductors = new Map<string, Conductor>();
   readonly #idleSince = new Map<Conductor, number>();
+  readonly #prefetched = new Set<Conductor>();
   /** Bytes that origins send already, for downloads that begin at once. */
   readonly #begun = new Map<string, { readonly body: OriginBody; readonly at: number }>();
   readonly #ids = new Lru<string, string>(MAX_KNOWN_IDS);
@@ -154,12 +155,13 @@ class Downloads implements Swarm {
     const hit = range === undefined ? task.complete : task.has(range);
     const conductor = task.complete ? undefined : this.#conductor(task, request, origin);
     if (conductor === undefined) origin.announcement?.[Symbol.dispose]();
-    if (!hit) this.#done.asked(task, request, openedAt);
+    if (hit) this.#env.metrics.hits.add();
+    else this.#done.asked(task, request, openedAt);
     // A range counted from the end is not known before the length is.
     const partly = range === undefined || lengthOf(range) < task.geometry.contentLength;
     if (conductor !== undefined && request.prefetch === true && partly) {
       this.#done.asked(task, { ...request, reader: 'prefetch' }, openedAt);
-      conductor.prefetch();
+      this.#prefetch(conductor);
     }
     const running = () => this.#conductor(task, request, { ranges });
     const verifying = () => this.#conductors.get(id)?.verifying === true;
@@ -251,6 +253,12 @@ class Downloads implements Swarm {
     return conductor;
   }
 
+  #prefetch(conductor: Conductor): void {
+    if (!this.#prefetched.has(conductor)) this.#env.metrics.prefetches.add();
+    this.#prefetched.add(conductor);
+    conductor.prefetch();
+  }
+
   #completed(conductor: Conductor): void {
     this.#done.completed(conductor.task, conductor.traffic);
     this.#close(conductor);
@@ -260,6 +268,9 @@ class Downloads implements Swarm {
     const { id } = conductor.task.description;
     if (this.#conductors.get(id) === conductor) this.#conductors.delete(id);
     this.#idleSince.delete(conductor);
+    if (this.#prefetched.delete(conductor) && !conductor.task.complete && !this.#closed) {
+      this.#env.metrics.failedPrefetches.add();
+    }
     // It ends without having compared the whole with its digest: nobody may take it for compared.
     if (conductor.verifying) conductor.task.recheck();
     const closed = conductor[Symbol.asyncDispose]()

@@ -1,4 +1,12 @@
-import type { Counter, Gauge, Histogram, Metrics } from '@pantala/base';
+import {
+  type Counter,
+  DURATION_BUCKETS,
+  type Gauge,
+  type Histogram,
+  type Labels,
+  type Metrics,
+  taskSizeLevel,
+} from '@pantala/base';
 
 /** What the swarm counts. Names that upstream's peers have too are upstream's. */
 export interface SwarmMetrics {
@@ -7,7 +15,12 @@ export interface SwarmMetrics {
   readonly tasks: Counter;
   readonly failedTasks: Counter;
   readonly runningTasks: Gauge;
+  /** With `taskLabels`. */
   readonly taskDuration: Histogram;
+  readonly prefetches: Counter;
+  readonly failedPrefetches: Counter;
+  /** Requests that were answered from the store alone. */
+  readonly hits: Counter;
   /** Bytes asked of the origin because a parent was silent: none in a run without a fault. */
   readonly hedged: Counter;
   /** Bytes from Dragonfly peers that nothing could be checked against. */
@@ -26,8 +39,14 @@ export function swarmMetrics(metrics: Metrics): SwarmMetrics {
     runningTasks: metrics.gauge('dragonfly_client_concurrent_download_task_total', { help: 'Tasks in progress.' }),
     taskDuration: metrics.histogram('dragonfly_client_download_task_duration_milliseconds', {
       help: 'Milliseconds from the first request to the last block.',
-      buckets: [10, 50, 100, 500, 1000, 5000, 10_000, 30_000, 60_000, 300_000, 1_200_000],
+      labels: ['task_type', 'task_size_level'],
+      buckets: DURATION_BUCKETS,
     }),
+    prefetches: metrics.counter('dragonfly_client_prefetch_task_total', { help: 'Tasks fetched ahead of readers.' }),
+    failedPrefetches: metrics.counter('dragonfly_client_prefetch_task_failure_total', {
+      help: 'Tasks fetched ahead of readers that did not become whole.',
+    }),
+    hits: metrics.counter('pantala_task_hits_total', { help: 'Requests answered from the store alone.' }),
     hedged: metrics.counter('pantala_swarm_hedged_bytes_total', {
       help: 'Bytes asked of the origin for a waiting reader because a parent was silent.',
     }),
@@ -36,4 +55,9 @@ export function swarmMetrics(metrics: Metrics): SwarmMetrics {
     }),
     badParents: metrics.counter('pantala_swarm_bad_parents_total', { help: 'Parents that gave wrong bytes.' }),
   };
+}
+
+/** Labels of a task's durations. */
+export function taskLabels(contentLength: number): Labels {
+  return { task_type: 'STANDARD', task_size_level: `${taskSizeLevel(contentLength)}` };
 }

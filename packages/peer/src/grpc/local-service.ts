@@ -28,37 +28,29 @@ export function localService(context: ServiceContext): ServedService {
         if (response !== undefined) yield response;
       }
     },
-    async statTask({ taskId }, { signal }) {
-      metrics.stats.add();
-      return await schedulers.statTask(taskId, signal);
-    },
-    async statLocalTask({ taskId }) {
-      metrics.localStats.add();
-      return localTaskMessage(heldTask(store, taskId));
-    },
-    async listLocalTasks() {
-      metrics.lists.add();
-      return { tasks: Array.from(store.tasks(), localTaskMessage) };
-    },
-    async listTaskEntries() {
-      throw new PantalaError('unimplemented', 'directories are not listed: give the URLs of single files');
-    },
-    async deleteTask({ taskId }, { signal }) {
-      metrics.deletes.add();
-      await removeTask(context, taskId);
-      await schedulers.deleteTask(taskId, signal).catch(ignoreUnknown);
-      return {};
-    },
-    async deleteLocalTask({ taskId }) {
-      metrics.deletes.add();
-      await removeTask(context, taskId);
-      return {};
-    },
-    async deleteHost(_, { signal }) {
-      metrics.hostDeletes.add();
-      await schedulers.deleteHost(signal);
-      return {};
-    },
+    statTask: ({ taskId }, { signal }) => metrics.stats.of(() => schedulers.statTask(taskId, signal)),
+    statLocalTask: ({ taskId }) => metrics.localStats.of(async () => localTaskMessage(heldTask(store, taskId))),
+    listLocalTasks: () => metrics.lists.of(async () => ({ tasks: Array.from(store.tasks(), localTaskMessage) })),
+    listTaskEntries: () =>
+      metrics.entryLists.of(async () => {
+        throw new PantalaError('unimplemented', 'directories are not listed: give the URLs of single files');
+      }),
+    deleteTask: ({ taskId }, { signal }) =>
+      metrics.deletes.of(async () => {
+        await removeTask(context, taskId);
+        await schedulers.deleteTask(taskId, signal).catch(ignoreUnknown);
+        return {};
+      }),
+    deleteLocalTask: ({ taskId }) =>
+      metrics.localDeletes.of(async () => {
+        await removeTask(context, taskId);
+        return {};
+      }),
+    deleteHost: (_, { signal }) =>
+      metrics.hostDeletes.of(async () => {
+        await schedulers.deleteHost(signal);
+        return {};
+      }),
   });
 }
 

@@ -1,5 +1,5 @@
 import { dfdaemonV2, type Received, type Sent, type ServedService, type ServerCall, serve } from '@pantala/api';
-import { PantalaError, peerId, sleep } from '@pantala/base';
+import { monotonicNow, PantalaError, peerId, sleep, taskSizeLevel } from '@pantala/base';
 import { heldTask, removeTask, type ServiceContext, sharedTask } from './context.ts';
 import { downloadStream } from './download-stream.ts';
 import { downloadRequest, localTaskMessage, taskMessage, wantedRange } from './messages.ts';
@@ -28,22 +28,17 @@ export function uploadService(context: ServiceContext): ServedService {
         orders--;
       }
     },
-    async statTask({ taskId }) {
-      metrics.stats.add();
-      return taskMessage(heldTask(store, taskId));
-    },
-    async statLocalTask({ taskId }) {
-      metrics.localStats.add();
-      return localTaskMessage(heldTask(store, taskId));
-    },
-    async listTaskEntries() {
-      throw new PantalaError('unimplemented', 'directories are not listed: give the URLs of single files');
-    },
-    async deleteTask({ taskId }) {
-      metrics.deletes.add();
-      await removeTask(context, taskId);
-      return {};
-    },
+    statTask: ({ taskId }) => metrics.stats.of(async () => taskMessage(heldTask(store, taskId))),
+    statLocalTask: ({ taskId }) => metrics.localStats.of(async () => localTaskMessage(heldTask(store, taskId))),
+    listTaskEntries: () =>
+      metrics.entryLists.of(async () => {
+        throw new PantalaError('unimplemented', 'directories are not listed: give the URLs of single files');
+      }),
+    deleteTask: ({ taskId }) =>
+      metrics.deletes.of(async () => {
+        await removeTask(context, taskId);
+        return {};
+      }),
     syncPieces({ taskId, interestedPieceNumbers }, { signal }) {
       const address = { ip: context.identity.ip, tcpPort: context.piecePort };
       return syncPieces(sharedTask(context, taskId), interestedPieceNumbers, address, signal);
@@ -67,12 +62,17 @@ async function* downloadForOthers(
   if (download === undefined) throw new PantalaError('invalid-argument', 'the order is missing');
   metrics.uploadTasks.add();
   metrics.runningUploadTasks.add(1);
+  const startedAt = monotonicNow();
   try {
     const swarm = await context.swarm;
     const range = wantedRange(download);
     const request = downloadRequest(download, { reader: 'peer' });
     await using open = await swarm.open(request, { signal, ...(range === undefined ? {} : { range }) });
     yield* downloadStream(open, { hostId, peerId: peerId(identity), range, withContent: false, signal });
+    metrics.uploadDuration.observe(monotonicNow() - startedAt, {
+      task_type: 'STANDARD',
+      task_size_level: `${taskSizeLevel(open.task.geometry.contentLength)}`,
+    });
   } catch (error) {
     if (!signal.aborted) metrics.uploadTaskFailures.add();
     throw error;

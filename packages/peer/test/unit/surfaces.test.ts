@@ -304,6 +304,32 @@ test('health, metrics of both generations', async () => {
   const today = await counted(peer.metrics, 'dragonfly_client_download_task_total');
   expect(today).toBeGreaterThan(0);
   expect(await counted(peer.metrics, 'dragonfly_dfdaemon_peer_task_total')).toBe(today);
+  const names = [...text.matchAll(/^# TYPE dragonfly_client_(\S+)/gm)].map(([, name]) => name);
+  expect(names).toEqual(expect.arrayContaining(TODAYS_METRICS));
+});
+
+/** Of upstream's names without `dragonfly_client_`: all but those of persistent tasks and block lists. */
+const TODAYS_METRICS = [
+  ...`upload_task download_task prefetch_task backend_request proxy_request stat_task stat_local_task list_task_entries
+  delete_task delete_local_task delete_host`
+    .split(/\s+/)
+    .flatMap((name) => [`${name}_total`, `${name}_failure_total`]),
+  ...`version concurrent_upload_task_total concurrent_download_task_total concurrent_upload_piece_total
+  upload_task_duration_milliseconds download_task_duration_milliseconds download_traffic upload_traffic
+  backend_request_duration_milliseconds proxy_request_via_dfdaemon_total list_local_tasks_total
+  list_tasks_failure_total disk_space_total disk_usage_space_total`.split(/\s+/),
+];
+
+test('what failed is counted as a failure, and prefetches by themselves', async () => {
+  using local = createClient(dfdaemonV2.DfdaemonDownload, { path: peer.peer.socketPath });
+  const count = (name: string) => counted(peer.metrics, `dragonfly_client_${name}`);
+  const before = await count('stat_local_task_failure_total');
+  await expect(local.statLocalTask({ taskId: 'f'.repeat(64) })).rejects.toMatchObject({ code: 'not-found' });
+  expect(await count('stat_local_task_failure_total')).toBe(before + 1);
+  const prefetches = await count('prefetch_task_total');
+  const { url } = served();
+  await download({ url, prefetch: true, range: { start: 0n, length: 10n } });
+  expect(await count('prefetch_task_total')).toBe(prefetches + 1);
 });
 
 /** The id of a task that is being downloaded. */
