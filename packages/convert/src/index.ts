@@ -9,6 +9,7 @@ export * from './check/sources.ts';
 export { isComplete } from './export/completeness.ts';
 export * from './export/decoded-blobs.ts';
 export * from './export/flat-disk.ts';
+export * from './images/index.ts';
 export * from './inspect/entries.ts';
 export * from './inspect/listing.ts';
 export * from './inspect/mount-plan.ts';

@@ -61,7 +61,7 @@ export class ArchiveFiles implements LayoutFiles {
       if (member === undefined) return undefined;
       if (member.kind === 'file') {
         const { offset, size } = member;
-        return { size, read: (signal) => readRange(this.#path, offset, size, signal) };
+        return { size, read: (signal, range) => readRange(this.#path, offset, size, signal, range) };
       }
       at = member.target;
     }

@@ -49,26 +49,36 @@ export async function copyImage(
   target: ImageTarget,
   options: CopyOptions = {},
 ): Promise<CopyReport> {
-  const { platform, concurrency = 4, progress, signal } = options;
+  const { platform, progress, signal } = options;
   let root = await source.root(signal);
   if (platform !== undefined) root = await selectImage(source, root, platform, signal);
+  const copied = await copyContent(source, target, root, options);
+  const digest = await target.finish(root, signal);
+  progress?.({ kind: 'manifest', digest, mediaType: root.mediaType });
+  return { digest, ...copied };
+}
+
+/** Copies what is below a manifest or index, without that itself. @throws as `copyImage` */
+export async function copyContent(
+  source: ImageSource,
+  target: ImageTarget,
+  root: FetchedManifest,
+  options: Pick<CopyOptions, 'concurrency' | 'signal'> & { readonly progress?: (event: CopyEvent) => void } = {},
+): Promise<Omit<CopyReport, 'digest'>> {
+  const { concurrency = 4, progress, signal } = options;
   const content = new Content(source, signal);
   await content.gather(root, 0);
-  const mount = mountable(source, target);
-  const outcomes = await together(
-    [...content.blobs.values()],
-    concurrency,
-    (blob, ended) => copyBlob(source, target, blob, { mount, progress, signal: ended }),
-    signal,
-  );
+  const mount = mountableFrom(source, target);
+  const blobs = [...content.blobs.values()];
+  const copy = (blob: Descriptor, ended: AbortSignal) =>
+    copyBlob(source, target, blob, { mount, progress, signal: ended });
+  const outcomes = await together(blobs, concurrency, copy, signal);
   for (const { bytes, mediaType, digest } of content.manifests) {
     await target.putManifest(bytes, mediaType, signal);
     progress?.({ kind: 'manifest', digest, mediaType });
   }
-  const digest = await target.finish(root, signal);
-  progress?.({ kind: 'manifest', digest, mediaType: root.mediaType });
-  const uploaded = [...content.blobs.values()].filter((_, index) => outcomes[index] === 'uploaded');
-  return { digest, blobs: outcomes.length, bytes: uploaded.reduce((sum, { size }) => sum + size, 0) };
+  const uploaded = blobs.filter((_, index) => outcomes[index] === 'uploaded');
+  return { blobs: blobs.length, bytes: uploaded.reduce((sum, { size }) => sum + size, 0) };
 }
 
 /** The image for a platform below a manifest or index. @throws `not-found` telling what there is */
@@ -133,8 +143,8 @@ class Content {
   }
 }
 
-/** The repository that blobs are mounted from instead of being sent. */
-function mountable(source: ImageSource, target: ImageTarget): string | undefined {
+/** The repository that blobs are mounted from instead of being sent; undefined when they must be sent. */
+export function mountableFrom(source: ImageSource, target: ImageTarget): string | undefined {
   const [from, to] = [source.repository, target.repository];
   if (from === undefined || from.registry.url.href !== to?.registry.url.href) return undefined;
   return from.name === to.name ? undefined : from.name;
@@ -155,7 +165,7 @@ async function copyBlob(
   if (isForeign(blob) && !(await target.hasBlob(blob, signal))) refuseForeign(blob, source.name);
   async function* open(): AsyncGenerator<Buffer> {
     let done = 0;
-    for await (const piece of source.blob(blob, signal)) {
+    for await (const piece of source.blob(blob, { signal })) {
       done += piece.length;
       progress?.({ kind: 'bytes', digest, done, size });
       yield piece;

@@ -1,11 +1,11 @@
-import { contentHasher, PantalaError, sha256Hex } from '@pantala/base';
+import { type ByteRange, contentHasher, PantalaError, sha256Hex } from '@pantala/base';
 import { compressionOf } from '../compression/decompressed.ts';
 import { parseImageConfig } from '../image-config.ts';
 import { MAX_LAYERS, MAX_MANIFEST_BYTES, MEDIA_TYPES, parseManifest } from '../manifest.ts';
 import { parseReference, shortReference } from '../reference.ts';
 import type { FetchedManifest } from '../repository.ts';
-import { type LayoutFiles, readFileOf, type StoredFile } from './layout-files.ts';
-import { type BlobName, checked, fetched, type ImageSource } from './source.ts';
+import { inside, type LayoutFiles, readFileOf, type StoredFile } from './layout-files.ts';
+import { type BlobName, checked, fetched, type ImageSource, type ReadOptions } from './source.ts';
 
 export const DOCKER_MANIFEST_FILE = 'manifest.json';
 /** Images of one archive. */
@@ -50,11 +50,12 @@ export class DockerArchive implements ImageSource {
     return root;
   }
 
-  async *blob(blob: BlobName, signal?: AbortSignal): AsyncGenerator<Buffer> {
+  async *blob(blob: BlobName, { range, signal }: ReadOptions = {}): AsyncGenerator<Buffer> {
     await this.root(signal);
     const file = this.#blobs.get(blob.digest);
     if (file === undefined) throw new PantalaError('not-found', `${this.name} has no blob ${blob.digest}`);
-    yield* checked(file.read(signal), blob, this.name);
+    if (range === undefined) yield* checked(file.read(signal), blob, this.name);
+    else yield* file.read(signal, inside(range, file.size));
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {
@@ -81,7 +82,7 @@ export class DockerArchive implements ImageSource {
       layers.push({ mediaType: compressed ? `${LAYER}.gzip` : LAYER, size: file.size, digest });
     }
     const configDigest = `sha256:${sha256Hex(config)}`;
-    this.#blobs.set(configDigest, { size: config.length, read: () => inOnePiece(config) });
+    this.#blobs.set(configDigest, { size: config.length, read: (_, range) => inOnePiece(config, range) });
     const bytes = Buffer.from(
       JSON.stringify({
         schemaVersion: 2,
@@ -157,6 +158,6 @@ function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((each) => typeof each === 'string');
 }
 
-async function* inOnePiece(bytes: Buffer): AsyncGenerator<Buffer> {
-  yield bytes;
+async function* inOnePiece(bytes: Buffer, range?: ByteRange): AsyncGenerator<Buffer> {
+  yield bytes.subarray(range?.start, range?.end);
 }

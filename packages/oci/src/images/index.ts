@@ -3,11 +3,21 @@ export {
   type CopyEvent,
   type CopyOptions,
   type CopyReport,
+  copyContent,
   copyImage,
+  mountableFrom,
   refuseForeign,
   selectImage,
 } from './copy.ts';
 export { descriptorDocument, platformDocument } from './layout-index.ts';
 export * from './location.ts';
-export { type BlobName, checked, type ImageSource, type ImageTarget, type PutOptions } from './source.ts';
+export { putReferrer } from './referrer.ts';
+export {
+  type BlobName,
+  checked,
+  type ImageSource,
+  type ImageTarget,
+  type PutOptions,
+  type ReadOptions,
+} from './source.ts';
 export { together } from './together.ts';

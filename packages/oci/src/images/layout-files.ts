@@ -1,10 +1,17 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { contentHasher, PantalaError, parseContentDigest, sha256Hex, throwIfAborted } from '@pantala/base';
+import {
+  type ByteRange,
+  contentHasher,
+  PantalaError,
+  parseContentDigest,
+  sha256Hex,
+  throwIfAborted,
+} from '@pantala/base';
 import { MAX_MANIFEST_BYTES, parseManifest } from '../manifest.ts';
 import type { FetchedManifest } from '../repository.ts';
 import { blobPath, INDEX_FILE, parseLayoutIndex, selectEntry } from './layout-index.ts';
-import { type BlobName, checked, fetched, type ImageSource } from './source.ts';
+import { type BlobName, checked, fetched, type ImageSource, type ReadOptions } from './source.ts';
 
 /** Bytes read at once. */
 export const READ_LENGTH = 1024 * 1024;
@@ -12,7 +19,7 @@ export const READ_LENGTH = 1024 * 1024;
 export interface StoredFile {
   /** Bytes. */
   readonly size: number;
-  read(signal?: AbortSignal): AsyncIterable<Buffer>;
+  read(signal?: AbortSignal, range?: ByteRange): AsyncIterable<Buffer>;
 }
 
 /** Files by the paths that an OCI layout knows: in a folder or in an archive. */
@@ -70,15 +77,22 @@ export class LayoutImage implements ImageSource {
     return fetched(parseManifest(bytes), bytes, digest);
   }
 
-  async *blob(blob: BlobName, signal?: AbortSignal): AsyncGenerator<Buffer> {
+  async *blob(blob: BlobName, { range, signal }: ReadOptions = {}): AsyncGenerator<Buffer> {
     const file = await this.#files.find(pathOf(blob.digest));
     if (file === undefined) throw new PantalaError('not-found', `${this.#files.name} has no blob ${blob.digest}`);
-    yield* checked(file.read(signal), blob, this.#files.name);
+    if (range === undefined) yield* checked(file.read(signal), blob, this.#files.name);
+    else yield* file.read(signal, inside(range, file.size));
   }
 
   [Symbol.asyncDispose](): PromiseLike<void> {
     return this.#files[Symbol.asyncDispose]();
   }
+}
+
+/** @throws `out-of-range` for what the blob does not have */
+export function inside(range: ByteRange, size: number): ByteRange {
+  if (range.start >= 0 && range.start <= range.end && range.end <= size) return range;
+  throw new PantalaError('out-of-range', `bytes ${range.start} to ${range.end} of a blob of ${size}`);
 }
 
 /** A digest that is one stays inside the layout. */
@@ -105,23 +119,24 @@ export class LayoutFolder implements LayoutFiles {
     await using opened = file;
     const facts = await opened.stat();
     if (!facts.isFile()) throw new PantalaError('invalid-argument', `${whole} is no file`);
-    return { size: facts.size, read: (signal) => readRange(whole, 0, facts.size, signal) };
+    return { size: facts.size, read: (signal, range) => readRange(whole, 0, facts.size, signal, range) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
 }
 
-/** Bytes of a file in pieces of their own memory. @throws `data-loss` when the file is shorter */
+/** Bytes of a file in pieces of their own memory; `range` counts from `start`. @throws `data-loss` when the file is shorter */
 export async function* readRange(
   path: string,
   start: number,
   length: number,
   signal: AbortSignal | undefined,
+  range: ByteRange = { start: 0, end: length },
 ): AsyncGenerator<Buffer> {
   await using file = await open(path, 'r');
-  for (let done = 0; done < length; ) {
+  for (let done = range.start; done < range.end; ) {
     throwIfAborted(signal);
-    const buffer = Buffer.allocUnsafeSlow(Math.min(READ_LENGTH, length - done));
+    const buffer = Buffer.allocUnsafeSlow(Math.min(READ_LENGTH, range.end - done));
     const { bytesRead } = await file.read(buffer, 0, buffer.length, start + done);
     if (bytesRead === 0) throw new PantalaError('data-loss', `${path} ends at byte ${start + done}`);
     done += bytesRead;

@@ -61,14 +61,14 @@ function tagOf(name: string): string {
   return name.slice(name.lastIndexOf(':') + 1);
 }
 
-/** An index with an image in it under a name, in the place of the one that had the name. */
+/** An index with an image in it under a name or without one, in the place of the one that was there before. */
 export function withEntry(
   index: ImageIndex | undefined,
   image: { readonly mediaType: string; readonly digest: string; readonly size: number },
   name: string | undefined,
 ): Buffer {
   const others = (index?.manifests ?? []).filter((entry) =>
-    name === undefined ? entry.digest !== image.digest : !namesOf(entry).includes(name),
+    name === undefined ? namesOf(entry).length > 0 : !namesOf(entry).includes(name),
   );
   const entry = { ...image, ...(name === undefined ? {} : { annotations: { [REF_NAME]: name } }) };
   const manifests = [...others.map(descriptorDocument), entry];
@@ -94,7 +94,7 @@ export function platformDocument({ os, architecture, variant, osVersion, osFeatu
     architecture,
     os,
     ...(osVersion === undefined ? {} : { 'os.version': osVersion }),
-    ...(osFeatures === undefined ? {} : { 'os.features': osFeatures }),
+    ...(osFeatures === undefined || osFeatures.length === 0 ? {} : { 'os.features': osFeatures }),
     ...(variant === undefined ? {} : { variant }),
   };
 }

@@ -1,7 +1,7 @@
 import { PantalaError, sha256Hex } from '@pantala/base';
 import { formatReference, manifestReference, type Reference } from '../reference.ts';
 import type { BlobUpload, FetchedManifest, Repository } from '../repository.ts';
-import type { BlobName, ImageSource, ImageTarget, PutOptions } from './source.ts';
+import type { BlobName, ImageSource, ImageTarget, PutOptions, ReadOptions } from './source.ts';
 
 /** An image in a registry. */
 export class RegistryImage implements ImageSource, ImageTarget {
@@ -26,8 +26,9 @@ export class RegistryImage implements ImageSource, ImageTarget {
     return this.repository.manifest(digest, signal);
   }
 
-  blob(blob: BlobName, signal?: AbortSignal): AsyncIterable<Buffer> {
-    return this.repository.blob(blob, signal === undefined ? {} : { signal });
+  blob(blob: BlobName, { range, signal }: ReadOptions = {}): AsyncIterable<Buffer> {
+    const options = { ...(range === undefined ? {} : { range }), ...(signal === undefined ? {} : { signal }) };
+    return this.repository.blob(blob, options);
   }
 
   async hasBlob({ digest }: BlobName, signal?: AbortSignal): Promise<boolean> {

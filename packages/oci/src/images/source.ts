@@ -1,4 +1,4 @@
-import { contentHasher, PantalaError, parseContentDigest } from '@pantala/base';
+import { type ByteRange, contentHasher, PantalaError, parseContentDigest } from '@pantala/base';
 import type { Descriptor, Manifest } from '../manifest.ts';
 import type { BlobUpload, FetchedManifest, Repository } from '../repository.ts';
 
@@ -15,8 +15,18 @@ export interface ImageSource extends AsyncDisposable {
   root(signal?: AbortSignal): Promise<FetchedManifest>;
   /** A manifest or index by digest, checked. @throws as `root` */
   manifest(digest: string, signal?: AbortSignal): Promise<FetchedManifest>;
-  /** The bytes of a blob in order. @throws `not-found`; `data-loss`, at the end, when they are others */
-  blob(blob: BlobName, signal?: AbortSignal): AsyncIterable<Buffer>;
+  /**
+   * The bytes of a blob in order, or a range of them, which is not checked.
+   *
+   * @throws `not-found`; `data-loss`, at the end, when they are others
+   */
+  blob(blob: BlobName, options?: ReadOptions): AsyncIterable<Buffer>;
+}
+
+export interface ReadOptions {
+  /** Default: everything. */
+  readonly range?: ByteRange;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface PutOptions {

@@ -1,0 +1,10 @@
+export { type BlobMetas, readBootstrapLayer } from './bootstrap-layer.ts';
+export { BuildCache, type BuildCacheOptions, MAX_CACHE_RECORDS } from './build-cache.ts';
+export { type ChunkDictionary, openChunkDictionary } from './chunk-dictionary.ts';
+export { type ConvertedImage, type ConvertOptions, type ConvertReport, convertImage } from './convert-image.ts';
+export { type NydusImage, NydusImageBlobs, openNydusImage } from './nydus-image.ts';
+export * from './nydus-manifest.ts';
+export type { LayerCompression } from './packed-file.ts';
+export type { PlatformChoice } from './platform-images.ts';
+export type { ConversionEvent, ConversionProgress, LayerName, NewBlob } from './progress.ts';
+export { type RevertEvent, type RevertOptions, type RevertReport, revertImage } from './revert-image.ts';
