@@ -80,7 +80,8 @@ const DEFAULT_CONCURRENCY = 2;
 /** Bytes of a layer that are worth another thread. */
 const LAYER_PER_WORKER = 1024 * 1024;
 
-interface PutImage extends ConvertedImage {
+interface PutImage {
+  readonly image: ConvertedImage;
   readonly source: PlatformImage;
   readonly manifest: Buffer;
   readonly mediaType: string;
@@ -104,23 +105,20 @@ export async function convertImage(
   const put: PutImage[] = [];
   for (const image of images) put.push(await conversion.image(image));
   await options.cache?.store(signal);
+  const converted = put.map(({ image }) => image);
   const [only] = put;
   if (only === undefined) throw new PantalaError('internal', 'there is no image to convert');
   if (put.length === 1 && !mergeIndex) {
     const digest = await target.finish({ bytes: only.manifest, mediaType: only.mediaType }, signal);
     if (options.referrer === true) await refer(source, target, only, signal);
-    return { digest, mediaType: only.mediaType, images: put.map(reported) };
+    return { digest, mediaType: only.mediaType, images: converted };
   }
   for (const { manifest, mediaType } of put) await target.putManifest(manifest, mediaType, signal);
   if (options.referrer === true) for (const each of put) await refer(source, target, each, signal);
   if (mergeIndex) for (const { fetched } of images) await copySource(source, target, fetched, signal);
   const index = indexDocument(put, mergeIndex);
   const digest = await target.finish(index, signal);
-  return { digest, mediaType: index.mediaType, images: put.map(reported) };
-}
-
-function reported({ source: _, manifest: __, mediaType: ___, ...image }: PutImage): ConvertedImage {
-  return image;
+  return { digest, mediaType: index.mediaType, images: converted };
 }
 
 /** An index of Nydus images; beside their sources they are marked for newer and for older readers. */
@@ -136,7 +134,7 @@ function indexDocument(
     size: fetched.bytes.length,
     platform: platformDocument(platform),
   }));
-  const own = put.map(({ manifest, mediaType, digest, platform }) => ({
+  const own = put.map(({ manifest, mediaType, image: { digest, platform } }) => ({
     mediaType,
     digest,
     size: manifest.length,
@@ -200,11 +198,11 @@ class Conversion {
     const config = parseImageConfig(await readConfig(this.#source, manifest, signal));
     const layers = await this.#convertLayers(given);
     const merged = this.#merge(layers);
-    const image = { ...merged, prefetch: prefetch === undefined ? [] : prefetchNodes(merged.root, prefetch) };
-    const bootstrap = encodeBootstrap(image);
-    const { steps, dictionaryBlobs } = await this.#blobsOf(image, layers);
+    const nydus = { ...merged, prefetch: prefetch === undefined ? [] : prefetchNodes(merged.root, prefetch) };
+    const bootstrap = encodeBootstrap(nydus);
+    const { steps, dictionaryBlobs } = await this.#blobsOf(nydus, layers);
     const path = this.#folder.join(`bootstrap-${fetched.digest.slice(-16)}.tar.gz`);
-    const packed = await packBootstrapLayer(path, bootstrap, this.#metas(image, layers), signal);
+    const packed = await packBootstrapLayer(path, bootstrap, this.#metas(nydus, layers), signal);
     const family: ManifestFamily =
       fetched.mediaType === MEDIA_TYPES.dockerManifest && this.#options.oci !== true ? 'docker' : 'oci';
     const documents = nydusDocuments({
@@ -222,10 +220,7 @@ class Conversion {
     await this.#put(configBlob, () => ({ ...configBlob, open: () => [documents.config] }));
     const digest = `sha256:${sha256Hex(documents.manifest)}`;
     progress?.({ kind: 'image', digest, platform });
-    return {
-      source: given,
-      manifest: documents.manifest,
-      mediaType: documents.mediaType,
+    const image: ConvertedImage = {
       platform,
       digest,
       layers: layers.length,
@@ -234,6 +229,7 @@ class Conversion {
       bootstrapLayerBytes: packed.size,
       bootstrapBytes: bootstrap.length,
     };
+    return { image, source: given, manifest: documents.manifest, mediaType: documents.mediaType };
   }
 
   /** Each distinct layer once; in the order of the image, as often as it has them. */

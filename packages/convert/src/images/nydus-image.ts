@@ -40,7 +40,7 @@ export async function openNydusImage(
   for (const each of found.manifest.layers.slice(0, -1)) blobs.set(hexOf(each.digest), each);
   const image = decodeBootstrap(bootstrap);
   // The data of an unmodified layer is that layer, which the repository has though the manifest has only its index.
-  for (const each of [...blobs.values()]) {
+  for (const each of blobs.values()) {
     const reference = each.annotations.get(ANNOTATIONS.reference);
     const info = image.blobs.find(({ id }) => reference === `sha256:${id}`);
     if (reference === undefined || info === undefined) continue;

@@ -139,7 +139,7 @@ async function revert(
     }),
   );
   const configBlob = { digest: `sha256:${sha256Hex(config)}`, size: config.length };
-  const put = { ...(signal === undefined ? {} : { signal }) };
+  const put = signal === undefined ? {} : { signal };
   for (const upload of [uploadOf(path, layer), { ...configBlob, open: () => [config] }]) {
     const outcome = await target.putBlob(upload, put);
     progress?.({ kind: 'blob', digest: upload.digest, size: upload.size, outcome });

@@ -132,7 +132,9 @@ describe('a converted image', () => {
     expect(manifest.mediaType).toBe(MEDIA_TYPES.ociManifest);
     expect(manifest.annotations.get('org.example')).toBe('kept');
     expect(manifest.layers.map(({ mediaType }) => mediaType)).toEqual([
-      ...[NYDUS_BLOB, NYDUS_BLOB, NYDUS_BLOB],
+      NYDUS_BLOB,
+      NYDUS_BLOB,
+      NYDUS_BLOB,
       'application/vnd.oci.image.layer.v1.tar+gzip',
     ]);
     const ids = manifest.layers.slice(0, 3).map((layer) => layer.digest.slice(7));
