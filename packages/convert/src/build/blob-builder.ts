@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type ByteString, bytesOf, PantalaError } from '@pantala/base';
+import { type ByteString, PantalaError } from '@pantala/base';
 import { isHole, type TarPiece } from '@pantala/oci';
 import {
   type BlobEnd,
@@ -11,10 +11,10 @@ import {
   DIGEST_LENGTH,
 } from '@pantala/rafs';
 import type { BlobSink } from './blob-sink.ts';
-import { ChunkLedger, OWN_BLOB } from './chunk-ledger.ts';
+import { ChunkLedger, digestKey, OWN_BLOB } from './chunk-ledger.ts';
 import { KnownDigests } from './known-digests.ts';
 import type { CompiledBuildOptions } from './options.ts';
-import { type FileRead, MAX_PARCEL_CHUNKS, NOT_COMPRESSED, type Slot, type SlotLayout } from './parcel.ts';
+import { type FileRead, MAX_PARCEL_CHUNKS, NOT_COMPRESSED, packReads, type Slot, type SlotLayout } from './parcel.ts';
 import { SlotPool, slotCount } from './slot-pool.ts';
 import { WorkerPool } from './worker-pool.ts';
 
@@ -45,9 +45,16 @@ export interface BuiltBlob {
 /** The least content of a parcel: so many chunks of a small size go together. */
 const PARCEL_LENGTH = 1024 * 1024;
 
+/** A list with a place for each chunk of a file. Its length is exact: one that grows takes room for sixteen more. */
+export function chunkList(size: number, chunkSize: number): Chunk[] {
+  return Array.from<Chunk>({ length: Math.ceil(size / chunkSize) });
+}
+
 /** Which file's list a chunk of a parcel belongs to. */
 interface Entry {
   readonly list: Chunk[];
+  /** Where in the list. */
+  readonly at: number;
   readonly length: number;
   /** For chunks of nothing but zeros, which are not in the slot: how many of them follow each other. */
   readonly zeros: number;
@@ -110,7 +117,7 @@ export class BlobBuilder implements AsyncDisposable {
    * Takes the content of a file from a stream. One call at a time.
    *
    * @param size bytes of all pieces
-   * @param list gets the file's chunks; it is complete when the blob is finished
+   * @param list made by `chunkList`; it is complete when the blob is finished
    * @throws what the stream throws; the reason of the signal; what has failed elsewhere
    */
   async addStream(size: number, pieces: AsyncIterable<TarPiece>, list: Chunk[]): Promise<void> {
@@ -128,7 +135,7 @@ export class BlobBuilder implements AsyncDisposable {
             length < chunkSize
               ? 1
               : Math.min(Math.floor((piece.length - at) / chunkSize), Math.floor(left / chunkSize));
-          await this.#addZeros(list, length, count);
+          await this.#addZeros({ list, at: (size - left) / chunkSize, length, zeros: count, small: false });
           at += count * length;
           left -= count * length;
           length = Math.min(chunkSize, left);
@@ -143,7 +150,13 @@ export class BlobBuilder implements AsyncDisposable {
         filled += step;
         left -= step;
         if (filled < length) continue;
-        this.#addChunk(parcel, list, length, size);
+        this.#addChunk(parcel, {
+          list,
+          at: (size - left - length) / chunkSize,
+          length,
+          zeros: 0,
+          small: this.#isSmall(size),
+        });
         length = Math.min(chunkSize, left);
         filled = 0;
         parcel = undefined;
@@ -155,7 +168,6 @@ export class BlobBuilder implements AsyncDisposable {
   /** Takes a file of a directory, whose data workers read later. One call at a time. @throws as `addStream` */
   async addFile({ path, size, extents }: FileOnDisk, list: Chunk[]): Promise<void> {
     const { chunkSize } = this.#options;
-    const bytes = bytesOf(path);
     const data = extents ?? [{ offset: 0, length: size }];
     let first = 0;
     for (let start = 0; start < size; ) {
@@ -165,13 +177,13 @@ export class BlobBuilder implements AsyncDisposable {
       if (next === undefined || next.offset >= start + length) {
         const end = Math.min(next?.offset ?? size, size);
         const count = length < chunkSize ? 1 : Math.max(1, Math.floor((end - start) / chunkSize));
-        await this.#addZeros(list, length, count);
+        await this.#addZeros({ list, at: start / chunkSize, length, zeros: count, small: false });
         start += count * length;
         continue;
       }
       const parcel = await this.#room(length);
-      addReads(parcel, bytes, { offset: start, length }, data, first);
-      this.#addChunk(parcel, list, length, size);
+      addReads(parcel, path, { offset: start, length }, data, first);
+      this.#addChunk(parcel, { list, at: start / chunkSize, length, zeros: 0, small: this.#isSmall(size) });
       start += length;
     }
   }
@@ -225,16 +237,19 @@ export class BlobBuilder implements AsyncDisposable {
     return this.#open;
   }
 
-  #addChunk(parcel: Parcel, list: Chunk[], length: number, fileSize: number): void {
-    const small = fileSize === length && length < this.#options.batchSize / 2;
-    parcel.entries.push({ list, length, zeros: 0, small });
-    parcel.lengths.push(small ? -length : length);
-    parcel.filled += length;
+  #addChunk(parcel: Parcel, entry: Entry): void {
+    parcel.entries.push(entry);
+    parcel.lengths.push(entry.small ? -entry.length : entry.length);
+    parcel.filled += entry.length;
   }
 
-  async #addZeros(list: Chunk[], length: number, count: number): Promise<void> {
+  async #addZeros(entry: Entry): Promise<void> {
     const parcel = await this.#room(0);
-    parcel.entries.push({ list, length, zeros: count, small: false });
+    parcel.entries.push(entry);
+  }
+
+  #isSmall(size: number): boolean {
+    return size < this.#options.batchSize / 2;
   }
 
   /** Gives the open parcel to the workers; it is placed after all that came before it. */
@@ -248,7 +263,7 @@ export class BlobBuilder implements AsyncDisposable {
       id: this.#jobs++,
       slot: slot.index,
       lengths: Int32Array.from(lengths),
-      reads,
+      reads: packReads(reads),
     } as const;
     const done = lengths.length === 0 ? Promise.resolve() : this.#workers.run(job);
     // Its turn may come much later than its failure.
@@ -265,21 +280,22 @@ export class BlobBuilder implements AsyncDisposable {
     const parts: Uint8Array[] = [];
     let at = 0;
     let index = 0;
-    for (const { list, length, zeros, small } of entries) {
+    for (const { list, at: position, length, zeros, small } of entries) {
       if (zeros > 0) {
         const chunk = this.#zeroChunks.get(length) ?? (await this.#addZeroChunk(length, parts));
-        for (let count = 0; count < zeros; count++) list.push(chunk);
+        list.fill(chunk, position, position + zeros);
         continue;
       }
       const digest = slot.digests.subarray(index * DIGEST_LENGTH, (index + 1) * DIGEST_LENGTH);
-      const known = this.#ledger.find(digest, length);
-      if (known !== undefined) list.push(known);
-      else if (small) list.push(await this.#addToBatch(digest, slot.content.subarray(at, at + length), parts));
-      else {
+      const key = digestKey(digest);
+      let chunk = this.#ledger.find(key, length);
+      if (chunk === undefined && small) {
+        chunk = await this.#addToBatch(digest, slot.content.subarray(at, at + length), parts);
+      } else if (chunk === undefined) {
         await this.#closeBatch(parts);
-        const stored = this.#storedBytes(slot, at, length, slot.stored[index] as number);
-        list.push(this.#addNew(digest, length, stored, parts));
+        chunk = this.#addNew(digest, length, this.#storedBytes(slot, at, length, slot.stored[index] as number), parts);
       }
+      list[position] = chunk;
       at += length;
       index += 1;
     }
@@ -306,7 +322,7 @@ export class BlobBuilder implements AsyncDisposable {
   async #addZeroChunk(length: number, parts: Uint8Array[]): Promise<Chunk> {
     const content = Buffer.alloc(length);
     const digest = chunkDigest(this.#options.digester, content);
-    let chunk = this.#ledger.find(digest, length);
+    let chunk = this.#ledger.find(digestKey(digest), length);
     if (chunk === undefined) {
       await this.#closeBatch(parts);
       const stored = compressed(this.#options.compressor, content, this.#compression) ?? content;
@@ -355,10 +371,13 @@ function endOf({ offset, length }: Extent): number {
   return offset + length;
 }
 
+/** In the place of a path. */
+const HOLE = '';
+
 /** What of a chunk is data and what a hole. */
-function addReads(parcel: Parcel, path: Uint8Array, chunk: Extent, data: readonly Extent[], first: number): void {
+function addReads(parcel: Parcel, path: ByteString, chunk: Extent, data: readonly Extent[], first: number): void {
   const end = endOf(chunk);
-  const add = (from: number, to: number, source: Uint8Array | undefined) => {
+  const add = (from: number, to: number, source: ByteString) => {
     if (from >= to) return;
     parcel.reads.push({ path: source, offset: from, length: to - from, at: parcel.filled + from - chunk.offset });
   };
@@ -367,9 +386,9 @@ function addReads(parcel: Parcel, path: Uint8Array, chunk: Extent, data: readonl
     const extent = data[index] as Extent;
     if (extent.offset >= end) break;
     const from = Math.max(at, extent.offset);
-    add(at, from, undefined);
+    add(at, from, HOLE);
     at = Math.min(end, endOf(extent));
     add(from, at, path);
   }
-  add(at, end, undefined);
+  add(at, end, HOLE);
 }

@@ -26,7 +26,7 @@ export class ChunkLedger {
       for (const [index, chunks] of chunksByBlob(image).entries()) {
         const blob = image.blobs[index] as BlobInfo;
         for (const chunk of chunks) {
-          const key = keyOf(chunk.digest);
+          const key = digestKey(chunk.digest);
           if (!this.#offered.has(key)) this.#offered.set(key, { chunk, blob });
         }
       }
@@ -38,8 +38,8 @@ export class ChunkLedger {
     for (const { chunk } of this.#offered.values()) yield chunk.digest;
   }
 
-  find(digest: Uint8Array, size: number): Chunk | undefined {
-    const key = keyOf(digest);
+  /** @param key made by `digestKey` */
+  find(key: string, size: number): Chunk | undefined {
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     const offer = this.#offered.get(key);
@@ -52,7 +52,7 @@ export class ChunkLedger {
   }
 
   add(chunk: Chunk): void {
-    this.#known.set(keyOf(chunk.digest), chunk);
+    this.#known.set(digestKey(chunk.digest), chunk);
   }
 
   /** The blobs of the image; without an own one, those of the dictionaries move up. */
@@ -64,6 +64,7 @@ export class ChunkLedger {
   }
 }
 
-function keyOf(digest: Uint8Array): string {
+/** Digests as keys of maps. */
+export function digestKey(digest: Uint8Array): string {
   return Buffer.from(digest.buffer, digest.byteOffset, digest.byteLength).toString('latin1');
 }

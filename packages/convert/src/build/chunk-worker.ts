@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { byteString, PantalaError, shown } from '@pantala/base';
+import { type ByteString, bytesOf, PantalaError, shown } from '@pantala/base';
 import { chunkDigest, compressInto, DIGEST_LENGTH } from '@pantala/rafs';
 import { KnownDigests } from './known-digests.ts';
 import {
@@ -11,6 +11,7 @@ import {
   NOT_COMPRESSED,
   type Slot,
   slotOf,
+  unpackReads,
   type WorkerSetup,
 } from './parcel.ts';
 
@@ -33,7 +34,7 @@ parentPort?.on('message', (job: Job) => {
 });
 
 function digestAndCompress(job: ChunkJob, slot: Slot): void {
-  read(job.reads, slot.content);
+  read(unpackReads(job.reads), slot.content);
   let at = 0;
   for (const [index, given] of job.lengths.entries()) {
     const length = Math.abs(given);
@@ -53,19 +54,24 @@ function storedLength(slot: Slot, at: number, length: number): number {
   return written === 0 ? length : written;
 }
 
+interface OpenFile {
+  readonly path: ByteString;
+  readonly descriptor: number;
+}
+
 /** Neighbours are mostly of one file: it stays open between them. */
-function read(reads: readonly FileRead[], content: Uint8Array): void {
-  let open: { readonly path: Uint8Array; readonly descriptor: number } | undefined;
+function read(reads: Iterable<FileRead>, content: Uint8Array): void {
+  let open: OpenFile | undefined;
   try {
     for (const { path, offset, length, at } of reads) {
-      if (path === undefined) {
+      if (path === '') {
         content.fill(0, at, at + length);
         continue;
       }
-      if (open === undefined || Buffer.compare(open.path, path) !== 0) {
+      if (open?.path !== path) {
         if (open !== undefined) closeSync(open.descriptor);
         open = undefined;
-        open = { path, descriptor: openSync(Buffer.from(path), constants.O_RDONLY | constants.O_NOFOLLOW) };
+        open = { path, descriptor: openSync(bytesOf(path), constants.O_RDONLY | constants.O_NOFOLLOW) };
       }
       readWhole(open, offset, content.subarray(at, at + length));
     }
@@ -74,17 +80,13 @@ function read(reads: readonly FileRead[], content: Uint8Array): void {
   }
 }
 
-function readWhole(
-  file: { readonly path: Uint8Array; readonly descriptor: number },
-  offset: number,
-  target: Uint8Array,
-): void {
+function readWhole(file: OpenFile, offset: number, target: Uint8Array): void {
   for (let filled = 0; filled < target.length; ) {
     const count = readSync(file.descriptor, target, filled, target.length - filled, offset + filled);
     if (count === 0) {
       throw new PantalaError(
         'failed-precondition',
-        `${shown(byteString(file.path))} became shorter while it was read: build from a tree that nobody changes`,
+        `${shown(file.path)} became shorter while it was read: build from a tree that nobody changes`,
       );
     }
     filled += count;

@@ -3,18 +3,17 @@ import { resolve } from 'node:path';
 import { type ByteString, byteString, bytesOf, PantalaError, shown, throwIfAborted } from '@pantala/base';
 import { dataExtents, getXattr, listXattrs } from '@pantala/linux';
 import { type Attributes, type Chunk, type Directory, NO_XATTRS, type Node } from '@pantala/rafs';
-import type { FileOnDisk } from './blob-builder.ts';
+import { chunkList, type FileOnDisk } from './blob-builder.ts';
 
 /** A regular file of the tree, and the list in which its chunks will be. */
-export interface SourceFile {
-  /** From the root, which is `/`; of a file with several names the first. */
-  readonly path: ByteString;
-  readonly file: FileOnDisk;
+export interface SourceFile extends FileOnDisk {
   readonly chunks: Chunk[];
 }
 
 export interface DirectorySource {
   readonly root: Directory;
+  /** Of the directory itself: paths of files go on behind it, with a slash. */
+  readonly place: ByteString;
   /** Each once, in the order of the tree. */
   readonly files: readonly SourceFile[];
 }
@@ -25,10 +24,17 @@ export const MAX_DIRECTORY_ENTRIES = 4_000_000;
 /** Entries between two looks at the signal, when others get their turn. */
 const ENTRIES_PER_TURN = 500;
 
+/** What has been found so far. */
+interface Found {
+  readonly files: SourceFile[];
+  /** Files with several names, by device and inode. */
+  readonly links: Map<string, Node>;
+  readonly chunkSize: number;
+}
+
 interface Open {
   readonly directory: Directory;
   readonly place: ByteString;
-  readonly path: ByteString;
 }
 
 /**
@@ -38,14 +44,18 @@ interface Open {
  *
  * @throws `not-found`, `permission-denied`, `invalid-argument` when it is no directory, the reason of the signal
  */
-export async function readDirectorySource(directory: string, signal?: AbortSignal): Promise<DirectorySource> {
+export async function readDirectorySource(
+  directory: string,
+  chunkSize: number,
+  signal?: AbortSignal,
+): Promise<DirectorySource> {
   const top = byteString(Buffer.from(resolve(directory)));
+  const base = top === '/' ? '' : top;
   const stats = lstatSync(bytesOf(top), { bigint: true });
   if (!stats.isDirectory()) throw new PantalaError('invalid-argument', `${directory} is no directory`);
   const root: Directory = { kind: 'directory', attributes: attributesOf(stats, top), entries: new Map() };
-  const files: SourceFile[] = [];
-  const links = new Map<string, Node>();
-  const open: Open[] = [{ directory: root, place: top === '/' ? '' : top, path: '' }];
+  const found: Found = { files: [], links: new Map(), chunkSize };
+  const open: Open[] = [{ directory: root, place: base }];
   let entries = 0;
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
     const inner: Open[] = [];
@@ -58,14 +68,13 @@ export async function readDirectorySource(directory: string, signal?: AbortSigna
         await new Promise(setImmediate);
       }
       const place = `${next.place}/${name}`;
-      const path = `${next.path}/${name}`;
-      const node = nodeAt(place, path, links, files);
+      const node = nodeAt(place, found);
       next.directory.entries.set(name, node);
-      if (node.kind === 'directory') inner.push({ directory: node, place, path });
+      if (node.kind === 'directory') inner.push({ directory: node, place });
     }
     open.push(...inner.reverse());
   }
-  return { root, files };
+  return { root, place: base, files: found.files };
 }
 
 /** In the order of their bytes: so that equal trees give equal images. */
@@ -74,26 +83,26 @@ function sortedNames(place: ByteString): ByteString[] {
   return names.map(byteString).sort();
 }
 
-function nodeAt(place: ByteString, path: ByteString, links: Map<string, Node>, files: SourceFile[]): Node {
+function nodeAt(place: ByteString, found: Found): Node {
   const stats = lstatSync(bytesOf(place), { bigint: true });
   const linked = stats.nlink > 1n && !stats.isDirectory() ? `${stats.dev}:${stats.ino}` : undefined;
-  const known = linked === undefined ? undefined : links.get(linked);
+  const known = linked === undefined ? undefined : found.links.get(linked);
   if (known !== undefined) return known;
-  const node = newNode(stats, place, path, files);
-  if (linked !== undefined) links.set(linked, node);
+  const node = newNode(stats, place, found);
+  if (linked !== undefined) found.links.set(linked, node);
   return node;
 }
 
-function newNode(stats: BigIntStats, place: ByteString, path: ByteString, files: SourceFile[]): Node {
+function newNode(stats: BigIntStats, place: ByteString, found: Found): Node {
   const attributes = attributesOf(stats, place);
   if (stats.isDirectory()) return { kind: 'directory', attributes, entries: new Map() };
   if (stats.isSymbolicLink()) {
     return { kind: 'symlink', attributes, target: byteString(readlinkSync(bytesOf(place), { encoding: 'buffer' })) };
   }
   if (stats.isFile()) {
-    const chunks: Chunk[] = [];
     const size = Number(stats.size);
-    files.push({ path, chunks, file: { path: place, size, ...sparse(place, size, stats) } });
+    const chunks = chunkList(size, found.chunkSize);
+    found.files.push({ path: place, size, chunks, ...sparse(place, size, stats) });
     return { kind: 'regular', attributes, size, content: chunks };
   }
   if (stats.isFIFO()) return { kind: 'fifo', attributes };

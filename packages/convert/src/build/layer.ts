@@ -1,15 +1,8 @@
 import { PantalaError, throwIfAborted } from '@pantala/base';
 import type { TarEntry } from '@pantala/oci';
-import {
-  type BlobEnd,
-  type Chunk,
-  type Directory,
-  encodeBootstrap,
-  type FileChunks,
-  type RafsImage,
-} from '@pantala/rafs';
+import { type BlobEnd, type Directory, encodeBootstrap, type FileChunks, type RafsImage } from '@pantala/rafs';
 import { TarTree } from '../sources/tar-tree.ts';
-import { BlobBuilder } from './blob-builder.ts';
+import { BlobBuilder, chunkList } from './blob-builder.ts';
 import type { BlobSink } from './blob-sink.ts';
 import { readDirectorySource } from './directory-source.ts';
 import { type BuildOptions, type CompiledBuildOptions, compileBuildOptions } from './options.ts';
@@ -50,14 +43,17 @@ export async function buildFromDirectory(directory: string, sink: BlobSink, give
   const { prefetch, progress, signal, ...build } = given;
   const options = compileBuildOptions(build);
   await using builder = new BlobBuilder(options, sink, signal);
-  const { root, files } = await readDirectorySource(directory, signal).catch((error: unknown) => {
-    throw PantalaError.from(error);
-  });
+  const { root, place, files } = await readDirectorySource(directory, options.chunkSize, signal).catch(
+    (error: unknown) => {
+      throw PantalaError.from(error);
+    },
+  );
   const counter = new Counter(progress);
-  const ordered = prefetch === undefined ? files : prefetchedFirst(files, prefetch);
-  for (const { file, chunks } of ordered) {
+  const ordered =
+    prefetch === undefined ? files : prefetchedFirst(files, ({ path }) => path.slice(place.length), prefetch);
+  for (const file of ordered) {
     throwIfAborted(signal);
-    await builder.addFile(file, chunks);
+    await builder.addFile(file, file.chunks);
     counter.add(file.size);
   }
   return await finished(builder, options, { root, implied: new Set() }, prefetch);
@@ -90,7 +86,7 @@ export async function buildFromTar(
       tree.add(member);
       continue;
     }
-    const chunks: Chunk[] = [];
+    const chunks = chunkList(member.size, options.chunkSize);
     await builder.addStream(member.size, member.content(), chunks);
     tree.addFile(member, chunks);
     counter.add(member.size);

@@ -1,3 +1,4 @@
+import type { ByteString } from '@pantala/base';
 import { type Compressor, DIGEST_LENGTH, type Digester, type Lz4Origin } from '@pantala/rafs';
 
 // What passes between the thread that orders and writes and those that digest and compress. Content lies in memory
@@ -47,13 +48,38 @@ export function slotOf(index: number, memory: SharedArrayBuffer, { length, compr
 
 /** Bytes of a file that the worker reads into the slot. */
 export interface FileRead {
-  /** As bytes; undefined for zeros. */
-  readonly path: Uint8Array | undefined;
+  /** Empty for zeros. */
+  readonly path: ByteString;
   /** In the file. */
   readonly offset: number;
   readonly length: number;
   /** In the slot. */
   readonly at: number;
+}
+
+/** Many of them in one string and one array: objects cost more to send than files to read. */
+export interface PackedReads {
+  /** Between NULs, which no path has. */
+  readonly paths: string;
+  /** Offset, length and place in the slot of each. */
+  readonly numbers: Float64Array;
+}
+
+const NUMBERS_OF_READ = 3;
+
+export function packReads(reads: readonly FileRead[]): PackedReads {
+  const numbers = new Float64Array(reads.length * NUMBERS_OF_READ);
+  for (const [index, { offset, length, at }] of reads.entries())
+    numbers.set([offset, length, at], index * NUMBERS_OF_READ);
+  return { paths: reads.map(({ path }) => path).join('\0'), numbers };
+}
+
+export function* unpackReads({ paths, numbers }: PackedReads): Generator<FileRead, void, undefined> {
+  if (numbers.length === 0) return;
+  for (const [index, path] of paths.split('\0').entries()) {
+    const [offset, length, at] = numbers.subarray(index * NUMBERS_OF_READ) as unknown as [number, number, number];
+    yield { path, offset, length, at };
+  }
 }
 
 /** Chunks to digest and compress. */
@@ -63,7 +89,7 @@ export interface ChunkJob {
   readonly slot: number;
   /** Length of each chunk in the slot, one behind the other; negative when it is to be digested only. */
   readonly lengths: Int32Array;
-  readonly reads: readonly FileRead[];
+  readonly reads: PackedReads;
 }
 
 /** Content to compress as a whole: the first `length` bytes of the slot. The result is `stored[0]`. */

@@ -41,9 +41,14 @@ export function prefetchNodes(root: Directory, options: PrefetchOptions): Node[]
   return [...found];
 }
 
-/** The same files, those that patterns name first, in the order of the patterns. */
-export function prefetchedFirst<File extends { readonly path: ByteString }>(
+/**
+ * The same files, those that patterns name first, in the order of the patterns.
+ *
+ * @param pathOf a file's path from the root, which is `/`
+ */
+export function prefetchedFirst<File>(
   files: readonly File[],
+  pathOf: (file: File) => ByteString,
   options: PrefetchOptions,
 ): readonly File[] {
   if (options.policy !== 'blob') return files;
@@ -51,7 +56,7 @@ export function prefetchedFirst<File extends { readonly path: ByteString }>(
   const first: File[] = [];
   for (const pattern of patternsOf(options)) {
     for (const file of rest) {
-      if (!matches(file.path, pattern)) continue;
+      if (!matches(pathOf(file), pattern)) continue;
       first.push(file);
       rest.delete(file);
     }

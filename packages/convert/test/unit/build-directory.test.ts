@@ -19,7 +19,7 @@ import { byteString, byteStringOf } from '@pantala/base';
 import { setXattr, systemLz4 } from '@pantala/linux';
 import { nodeAt, walk } from '@pantala/rafs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { BlobBuilder } from '../../src/build/blob-builder.ts';
+import { BlobBuilder, chunkList } from '../../src/build/blob-builder.ts';
 import { compileBuildOptions } from '../../src/build/options.ts';
 import { BlobFile, buildFromDirectory, type LayerOptions } from '../../src/index.ts';
 import { FIXTURES, fileDigests, MemorySink } from './lib/build.ts';
@@ -101,7 +101,7 @@ test('a file that became shorter is an error that names it', async () => {
   const source = folder('shorter');
   writeFileSync(join(source, 'file'), 'short');
   await using builder = new BlobBuilder(compileBuildOptions({}), new MemorySink());
-  await builder.addFile({ path: byteStringOf(join(source, 'file')), size: 6 }, []);
+  await builder.addFile({ path: byteStringOf(join(source, 'file')), size: 6 }, chunkList(6, 4096));
   await expect(builder.finish()).rejects.toMatchObject({
     code: 'failed-precondition',
     message: expect.stringContaining('shorter/file'),
