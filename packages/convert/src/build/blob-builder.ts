@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { type ByteString, PantalaError } from '@pantala/base';
 import { isHole, type TarPiece } from '@pantala/oci';
 import {
@@ -10,6 +9,7 @@ import {
   compressed,
   DIGEST_LENGTH,
 } from '@pantala/rafs';
+import { BlobHash } from './blob-hash.ts';
 import type { BlobSink } from './blob-sink.ts';
 import { ChunkLedger, digestKey, OWN_BLOB } from './chunk-ledger.ts';
 import { KnownDigests } from './known-digests.ts';
@@ -84,7 +84,7 @@ export class BlobBuilder implements AsyncDisposable {
   readonly #known = new KnownDigests();
   readonly #slots: SlotPool;
   readonly #workers: WorkerPool;
-  readonly #hash = createHash('sha256');
+  readonly #hash = new BlobHash();
   readonly #zeroChunks = new Map<number, Chunk>();
   readonly #compression: { readonly lz4?: 'system' | 'bundled' };
   #open: Parcel | undefined;
@@ -200,7 +200,7 @@ export class BlobBuilder implements AsyncDisposable {
     await this.#closeBatch();
     await this.#written;
     if (this.#failure !== undefined) throw this.#failure;
-    const dataDigest = this.#hash.copy().digest();
+    const dataDigest = await this.#hash.digest();
     let blobs: BlobInfo[] | undefined;
     const inlined =
       bootstrap &&
@@ -213,13 +213,14 @@ export class BlobBuilder implements AsyncDisposable {
     await this.#write(parts);
     const size = this.#layout.storedSize + parts.reduce((sum, part) => sum + part.length, 0);
     if (size === 0) return { blobs, written: undefined, meta };
-    const id = this.#hash.digest('hex');
+    const id = (await this.#hash.digest()).toString('hex');
     return { blobs: blob === undefined ? blobs : [{ ...blob, id }, ...blobs.slice(1)], written: { id, size }, meta };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#fail(new PantalaError('cancelled', 'the build was given up'));
     await this.#workers[Symbol.asyncDispose]();
+    await this.#hash[Symbol.asyncDispose]();
     await this.#placed;
     await this.#written;
   }
@@ -352,13 +353,15 @@ export class BlobBuilder implements AsyncDisposable {
     await this.#write([...parts.splice(0), this.#storedBytes(slot, 0, length, stored)]);
   }
 
-  /** Hashes and writes in order. The hash is ahead of the sink. */
-  #write(parts: readonly Uint8Array[]): Promise<void> {
-    for (const part of parts) this.#hash.update(part);
+  /** Hashes and writes in order, both at the same time. */
+  async #write(parts: readonly Uint8Array[]): Promise<void> {
+    if (parts.length === 0) return;
+    const hashed = this.#hash.update(parts);
     const before = this.#written;
-    return before.then(async () => {
-      if (this.#failure === undefined && parts.length > 0) await this.#sink.write(parts);
+    const written = before.then(async () => {
+      if (this.#failure === undefined) await this.#sink.write(parts);
     });
+    await Promise.all([hashed, written]);
   }
 
   #fail(error: unknown): void {

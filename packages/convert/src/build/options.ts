@@ -21,7 +21,10 @@ export interface BuildOptions {
   readonly inlineBootstrap?: boolean;
   /** Images whose chunks are not stored again. They must have the same chunk size and digester. Default none. */
   readonly dictionaries?: readonly RafsImage[];
-  /** Threads that digest and compress, 1 to 8. Default: as many as the machine has processors, at most 8. */
+  /**
+   * Threads that digest and compress, 1 to 8. Default: as many as the machine has processors, at most 8, and half as
+   * many when nothing is compressed.
+   */
   readonly workers?: number;
   /** Which LZ4; without it the better one that is there. */
   readonly lz4?: Lz4Origin;
@@ -46,7 +49,7 @@ export function compileBuildOptions(given: BuildOptions): CompiledBuildOptions {
     toc: false,
     inlineBootstrap: false,
     dictionaries: [],
-    workers: Math.min(availableParallelism(), MAX_WORKERS),
+    workers: defaultWorkers(given.compressor),
     lz4: undefined,
     ...given,
   };
@@ -64,6 +67,11 @@ export function compileBuildOptions(given: BuildOptions): CompiledBuildOptions {
     );
   }
   return options;
+}
+
+function defaultWorkers(compressor: BuildOptions['compressor']): number {
+  const all = Math.min(availableParallelism(), MAX_WORKERS);
+  return compressor === 'none' ? Math.ceil(all / 2) : all;
 }
 
 function checkPower(name: string, value: number, limit: number): void {

@@ -35,9 +35,9 @@ export async function directorySourceTree(
   rule: DigestRule,
   signal?: AbortSignal,
 ): Promise<SourceTree<FileChunks>> {
-  const { root, files } = await readDirectorySource(directory, signal);
+  const { root, files } = await readDirectorySource(directory, rule.chunkSize, signal);
   // A file of the tree has the list that its source was noted with.
-  const sources = new Map<FileChunks, FileOnDisk>(files.map(({ chunks, file }) => [chunks, file]));
+  const sources = new Map<FileChunks, FileOnDisk>(files.map((file) => [file.chunks, file]));
   return {
     root,
     digests: async ({ content }) => {

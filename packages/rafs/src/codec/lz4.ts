@@ -7,10 +7,12 @@ const SIZE_PREFIX = 4;
 
 const bundled: Lz4Library = {
   compress(source, target) {
-    const block = compressSync(asBuffer(source)).subarray(SIZE_PREFIX);
-    if (block.length > target.length) return 0;
-    target.set(block);
-    return block.length;
+    const prefixed = compressSync(asBuffer(source));
+    const length = prefixed.length - SIZE_PREFIX;
+    const fits = length <= target.length;
+    if (fits) target.set(prefixed.subarray(SIZE_PREFIX));
+    release(prefixed);
+    return fits ? length : 0;
   },
 
   decompress(source, target) {
@@ -19,8 +21,10 @@ const bundled: Lz4Library = {
     prefixed.set(source, SIZE_PREFIX);
     try {
       const content = uncompressSync(prefixed);
-      target.set(content);
-      return content.length;
+      const { length } = content;
+      if (length <= target.length) target.set(content);
+      release(content);
+      return length <= target.length ? length : -1;
     } catch {
       return -1;
     }
@@ -41,4 +45,10 @@ export function lz4Library(origin?: Lz4Origin): Lz4Library {
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Its memory is not V8's, which would let a hundred megabytes of it gather before it cleans up. */
+function release(answer: Buffer): void {
+  const { buffer } = answer;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === answer.byteLength) buffer.transfer(0);
 }
