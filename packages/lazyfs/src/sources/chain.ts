@@ -85,15 +85,17 @@ export class SourceChain implements BlobFetcher, AsyncDisposable {
     for (;;) {
       const members = this.#candidates(options.avoid);
       if (members.length === 0) throw new PantalaError('unavailable', `${what}: every source gave wrong bytes`);
-      const errors: PantalaError[] = [];
+      const errors = new Map<ChainMember, PantalaError>();
       const fetched = await this.#round(members, blobId, range, { ...options, signal: scope.signal }, errors);
       if (fetched !== undefined) return fetched;
       throwIfAborted(scope.signal);
-      const error = verdict(errors, what);
+      const last = this.#parts.members.findLast((member) => errors.has(member)) as ChainMember;
+      const error = verdict(errors, last, what);
       const isLast = options.urgency === 'prefetch' && backoff.attempts + 1 >= PREFETCH_ROUNDS;
-      if (!errors.some(({ code }) => PASSING.has(code)) || isLast) throw error;
+      // What the last one says is final, since it is the registry: others may be gone while it knows that there is nothing.
+      if (!PASSING.has(error.code) || isLast) throw error;
       this.#parts.logger.debug('every source failed; they are asked again', { error: error.message });
-      await sleep(Math.max(backoff.next(), retryAfter(errors)), scope.signal).catch(() => {
+      await sleep(Math.max(backoff.next(), retryAfter(errors.values())), scope.signal).catch(() => {
         // Why it failed says more than that its time is over.
         throw options.signal.aborted ? PantalaError.from(options.signal.reason) : error;
       });
@@ -117,7 +119,7 @@ export class SourceChain implements BlobFetcher, AsyncDisposable {
     blobId: string,
     range: ByteRange,
     options: FetchOptions,
-    errors: PantalaError[],
+    errors: Map<ChainMember, PantalaError>,
   ): Promise<Fetched | undefined> {
     const running = new Set<Attempt>();
     let next = 0;
@@ -132,7 +134,7 @@ export class SourceChain implements BlobFetcher, AsyncDisposable {
           running.add(this.#ask(members[next++] as ChainMember, blobId, range, options));
         } else if ('error' in outcome) {
           running.delete(outcome.attempt);
-          errors.push(outcome.error);
+          errors.set(outcome.attempt.member, outcome.error);
         } else return outcome.fetched;
       }
       return undefined;
@@ -231,15 +233,15 @@ class SilenceWatch implements Disposable {
 }
 
 /** What a reader is told: the last source's word, which is the registry's, with what the others said. */
-function verdict(errors: readonly PantalaError[], what: string): PantalaError {
-  const last = errors.at(-1) ?? new PantalaError('unavailable', `${what}: there is no source`);
-  if (errors.length <= 1) return last;
-  const said = errors.map(({ message }) => message).join('; ');
-  return new PantalaError(last.code, `${what}: every source failed: ${said}`, { cause: last, details: last.details });
+function verdict(errors: ReadonlyMap<ChainMember, PantalaError>, last: ChainMember, what: string): PantalaError {
+  const word = errors.get(last) as PantalaError;
+  if (errors.size === 1) return word;
+  const said = Array.from(errors.values(), ({ message }) => message).join('; ');
+  return new PantalaError(word.code, `${what}: every source failed: ${said}`, { cause: word, details: word.details });
 }
 
 /** Milliseconds that a source told to wait. */
-function retryAfter(errors: readonly PantalaError[]): number {
-  const told = errors.map(({ details }) => Number(details.retryAfter ?? 0) * 1000).filter((each) => each > 0);
+function retryAfter(errors: Iterable<PantalaError>): number {
+  const told = Array.from(errors, ({ details }) => Number(details.retryAfter ?? 0) * 1000).filter((each) => each > 0);
   return Math.min(10_000, ...(told.length === 0 ? [0] : told));
 }

@@ -1,4 +1,12 @@
-import { type Logger, type Metrics, noMetrics, PantalaError, silentLogger } from '@pantala/base';
+import {
+  DAEMON_SOCKET,
+  type Logger,
+  type Metrics,
+  noMetrics,
+  PantalaError,
+  proxySocketOf,
+  silentLogger,
+} from '@pantala/base';
 import { anonymous, type HttpTransport, NodeTransport } from '@pantala/oci';
 import type { Urgency } from '../contract.ts';
 import { Authorization } from './authorization.ts';
@@ -59,8 +67,9 @@ export function registrySources(options: RegistrySourceOptions, parts: SourcePar
     members.push({ source: new RegistrySource({ ...common, ...source }), health });
   };
 
-  if (options.peerSocket !== undefined) {
-    const transport = transportOf({ via: { socketPath: options.peerSocket } });
+  const peerSocket = options.peerSocket ?? proxySocketOf(DAEMON_SOCKET);
+  if (peerSocket !== false) {
+    const transport = transportOf({ via: { socketPath: peerSocket } });
     // What the peer is asked looks like a request to any host: what counts is the header.
     const base = new URL('http://peer.invalid/');
     const headers = (urgency: Urgency) => ({ ...dragonfly(urgency), 'x-dragonfly-registry': registry.origin });

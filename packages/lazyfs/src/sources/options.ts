@@ -39,8 +39,11 @@ export interface RegistrySourceOptions {
   readonly repository: string;
   /** Default: anonymous. Asked again whenever the registry wants to know. */
   readonly credentials?: CredentialSource;
-  /** Unix socket of the peer on this machine. Default: no peer. */
-  readonly peerSocket?: string;
+  /**
+   * Unix socket on which the peer of this machine gives content; false: none is asked. Default: where a peer has it
+   * unless its configuration says otherwise. It need not be there.
+   */
+  readonly peerSocket?: string | false;
   readonly mirrors?: readonly MirrorOptions[];
   readonly proxy?: ProxyOptions;
   /** PEM certificates trusted besides the system's. */

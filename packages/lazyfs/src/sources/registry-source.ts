@@ -6,6 +6,11 @@ import { readRangeBody } from './range-body.ts';
 
 /** Redirects of one request: registries have one or two, to object storage. */
 const MAX_REDIRECTS = 5;
+/**
+ * Challenges that one read answers. Two would do for a single reader; where many use up the same short-lived token, each
+ * may find it spent again.
+ */
+const MAX_CHALLENGES = 5;
 /** Places that redirects led to, and milliseconds that one is used again: signed URLs are good for minutes at least. */
 const MAX_KEPT_REDIRECTS = 1024;
 const REDIRECT_LIFETIME = 60_000;
@@ -60,7 +65,7 @@ export class RegistrySource implements BlobSource {
     return this.#authorized(path, { ...wanted, ...this.#parts.headers(urgency) }, blobId, signal);
   }
 
-  /** With the known authorization, and once more with what a 401 asks for. */
+  /** With the known authorization, and again with what a 401 asks for. */
   async #authorized(
     path: string,
     headers: Readonly<Record<string, string>>,
@@ -73,7 +78,7 @@ export class RegistrySource implements BlobSource {
     for (let round = 0; ; round++) {
       const url = new URL(base.pathname.replace(/\/$/, '') + path, base);
       const response = await this.#follow(url, withAuthorization(headers, sent), blobId, signal);
-      if (response.status !== 401 || round === 2) return response;
+      if (response.status !== 401 || round === MAX_CHALLENGES) return response;
       const challenge = response.headers['www-authenticate'];
       if (authThrough && challenge === undefined) return response;
       await response[Symbol.asyncDispose]();

@@ -25,7 +25,7 @@ async function expectRight(chain: SourceChain, range: ByteRange, source?: string
 }
 
 function chainOf(registry: Origin, options: Partial<RegistrySourceOptions> = {}): SourceChain {
-  return registrySources({ registry: registry.url, repository: 'some/repo', ...options });
+  return registrySources({ registry: registry.url, repository: 'some/repo', peerSocket: false, ...options });
 }
 
 const anyRange = fc
