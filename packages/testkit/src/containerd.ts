@@ -5,12 +5,16 @@ import { join } from 'node:path';
 import { PantalaError } from '@pantala/base';
 import { type Place, Program, run } from './program.ts';
 import { Scratch } from './scratch.ts';
-import { PATIENCE } from './wait.ts';
+import { PATIENCE, until } from './wait.ts';
 
 export interface ContainerdOptions {
   readonly place: Place;
   /** The daemon's binary; `containerd` of the system by default. Its `ctr` is expected beside it. */
   readonly binary?: string;
+  /** Whether its configuration names the mirror folder; it does by default. */
+  readonly namesHostsDir?: boolean;
+  /** Starts the daemon in another way than as a child of ours. */
+  readonly launch?: (command: string, args: readonly string[]) => Promise<AsyncDisposable>;
 }
 
 /** A mirror for one registry, as containerd's hosts.toml has it. */
@@ -28,34 +32,37 @@ export class Containerd implements AsyncDisposable {
   readonly socket: string;
   /** `config_path` of CRI and `--hosts-dir` of ctr. */
   readonly hostsDir: string;
-  readonly #program: Program;
+  readonly configFile: string;
+  readonly #daemon: AsyncDisposable;
   readonly #scratch: Scratch;
   readonly #place: Place;
   readonly #ctr: string;
 
-  private constructor(program: Program, scratch: Scratch, place: Place, ctr: string) {
-    this.#program = program;
+  private constructor(daemon: AsyncDisposable, scratch: Scratch, place: Place, ctr: string) {
+    this.#daemon = daemon;
     this.#scratch = scratch;
     this.#place = place;
     this.#ctr = ctr;
     this.socket = scratch.join('c.sock');
     this.hostsDir = scratch.join('certs.d');
+    this.configFile = scratch.join('config.toml');
   }
 
   static async start(options: ContainerdOptions): Promise<Containerd> {
     const scratch = Scratch.create('containerd');
     const binary = options.binary ?? 'containerd';
     mkdirSync(scratch.join('certs.d'));
-    writeFileSync(scratch.join('config.toml'), configuration(scratch));
+    writeFileSync(scratch.join('config.toml'), configuration(scratch, options.namesHostsDir ?? true));
     try {
       const socket = scratch.join('c.sock');
-      const program = await Program.start(binary, ['--config', scratch.join('config.toml')], {
-        name: 'containerd',
-        place: options.place,
-        ready: async () => existsSync(socket) && (await answers(socket)),
-      });
+      const ready = async () => existsSync(socket) && (await answers(socket));
+      const args = ['--config', scratch.join('config.toml')];
+      const launch =
+        options.launch ?? (() => Program.start(binary, args, { name: 'containerd', place: options.place, ready }));
+      const daemon = await launch(binary, args);
+      await until(ready, { what: 'containerd answers' });
       const ctr = binary.includes('/') ? join(binary, '..', 'ctr') : 'ctr';
-      return new Containerd(program, scratch, options.place, ctr);
+      return new Containerd(daemon, scratch, options.place, ctr);
     } catch (error) {
       await scratch[Symbol.asyncDispose]();
       throw error;
@@ -110,7 +117,7 @@ export class Containerd implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#program[Symbol.asyncDispose]();
+    await this.#daemon[Symbol.asyncDispose]();
     await this.#scratch[Symbol.asyncDispose]();
   }
 
@@ -119,7 +126,7 @@ export class Containerd implements AsyncDisposable {
   }
 }
 
-function configuration(scratch: Scratch): string {
+function configuration(scratch: Scratch, namesHostsDir: boolean): string {
   return `version = 2
 root = "${scratch.join('root')}"
 state = "${scratch.join('state')}"
@@ -143,9 +150,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "${scratch.join('certs.d')}"
-`;
+${namesHostsDir ? `  [plugins."io.containerd.grpc.v1.cri".registry]\n    config_path = "${scratch.join('certs.d')}"\n` : ''}`;
 }
 
 async function answers(socket: string): Promise<boolean> {

@@ -11,6 +11,7 @@ export * from './registry.ts';
 export * from './relay.ts';
 export * from './scratch.ts';
 export * from './swarm.ts';
+export * from './systemd.ts';
 export * from './trees/corpus.ts';
 export * from './trees/tree-facts.ts';
 export * from './wait.ts';
