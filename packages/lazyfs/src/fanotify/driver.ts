@@ -1,0 +1,197 @@
+import { closeSync, openSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { type Logger, PantalaError } from '@pantala/base';
+import { ACCESS_EVENT_LENGTH, accessEvents, answerAccess, markFile, unmarkFile } from '@pantala/linux';
+import type { Demand } from '../demand.ts';
+import type { AttachedBlob, LazyDriver, ServedBlob } from '../driver.ts';
+import { EventPump } from '../pending/event-pump.ts';
+import type { PendingTable } from '../pending/pending-table.ts';
+import {
+  type AccessRecord,
+  decodeAccess,
+  encodeAccess,
+  identityKey,
+  identityOf,
+  type TakenAccess,
+} from './access-record.ts';
+
+export interface FanotifyOptions {
+  /** From `createAccessGroup`, or taken over; belongs to the driver. */
+  readonly group: number;
+  readonly table: PendingTable;
+  readonly demand: Demand;
+  readonly logger: Logger;
+  /** Called when events can no longer be taken, or were lost: this worker must give way to another. */
+  readonly onFailure: (error: PantalaError) => void;
+}
+
+interface Attachment {
+  readonly served: ServedBlob;
+  users: number;
+  marked: boolean;
+}
+
+/** Fills cache files before the kernel reads them: events before reads (Linux 6.15), no device and no copy between. */
+export class FanotifyDriver implements LazyDriver {
+  readonly name = 'fanotify';
+  readonly #options: FanotifyOptions;
+  readonly #attached = new Map<string, Attachment>();
+  readonly #inFlight = new Set<Promise<void>>();
+  #pump: EventPump<TakenAccess> | undefined;
+
+  constructor(options: FanotifyOptions) {
+    this.#options = options;
+  }
+
+  /** @throws LinuxError where the file system takes no mark; `not-found` */
+  async attach(served: ServedBlob): Promise<AttachedBlob> {
+    const key = identityKey(identityOf(await stat(served.path, { bigint: true })));
+    let attachment = this.#attached.get(key);
+    if (attachment === undefined) {
+      attachment = { served, users: 0, marked: true };
+      this.#attached.set(key, attachment);
+      // What fills it opens it first: through a descriptor from before the mark it writes without an event.
+      markFile(this.#options.group, served.path);
+    }
+    const attached = attachment;
+    attached.users++;
+    return {
+      device: served.path,
+      [Symbol.asyncDispose]: async () => {
+        attached.users--;
+        if (attached.users > 0) return;
+        this.#attached.delete(key);
+        this.#unmark(attached);
+      },
+    };
+  }
+
+  /** Takes the mark off a blob of which everything is there: from then on its reads stay in the kernel. */
+  complete(path: string): void {
+    for (const attachment of this.#attached.values()) if (attachment.served.path === path) this.#unmark(attachment);
+  }
+
+  #unmark(attachment: Attachment): void {
+    if (!attachment.marked) return;
+    attachment.marked = false;
+    try {
+      unmarkFile(this.#options.group, attachment.served.path);
+    } catch (error) {
+      // The file is gone, and its mark with it.
+      this.#options.logger.debug('a mark could not be taken away', { path: attachment.served.path, error });
+    }
+  }
+
+  start(): void {
+    const { table, group, onFailure } = this.#options;
+    const orphans = this.#leftOver();
+    const fillers = occupyUpTo(Math.max(-1, ...orphans.map(({ fd }) => fd)));
+    const answered = orphans.map((orphan) => this.#track(this.#serve(orphan, false)));
+    void Promise.allSettled(answered).then(() => {
+      for (const fd of fillers) closeSync(fd);
+    });
+    this.#pump = new EventPump<TakenAccess>(
+      new URL('./access-thread.ts', import.meta.url),
+      group,
+      table,
+      (events) => {
+        for (const event of events) void this.#track(this.#serve(event, true));
+      },
+      onFailure,
+    );
+  }
+
+  /** What is in the table and what the worker before had not come to note there. */
+  #leftOver(): TakenAccess[] {
+    const { table, logger } = this.#options;
+    const taken: TakenAccess[] = [];
+    for (const { slot, record } of table.leftOver()) {
+      const access = decodeAccess(record);
+      if (access === undefined) table.free(slot);
+      else taken.push({ ...access, slot });
+    }
+    const noted = new Set(taken.map(({ fd }) => fd));
+    for (const event of accessEvents(table.intake)) {
+      if (event.fd < 0 || noted.has(event.fd) || !isAlive(event.pid)) continue;
+      const slot = table.add(encodeAccess(table.intake.subarray(event.at, event.at + ACCESS_EVENT_LENGTH), undefined));
+      const { fd, pid, offset, count } = event;
+      taken.push({ slot, fd, pid, offset, count, file: undefined });
+    }
+    table.intake.fill(0);
+    if (taken.length > 0) logger.info('reads that the last worker left unanswered', { count: taken.length });
+    return taken;
+  }
+
+  async #track(work: Promise<void>): Promise<void> {
+    this.#inFlight.add(work);
+    try {
+      await work;
+    } finally {
+      this.#inFlight.delete(work);
+    }
+  }
+
+  async #serve(event: TakenAccess, own: boolean): Promise<void> {
+    const { group, table, logger } = this.#options;
+    const errno = await this.#satisfy(event);
+    try {
+      if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
+    } catch (error) {
+      logger.error('an answer could not be given', { error });
+    }
+    // In this order: a number that is free again may name another event.
+    table.free(event.slot);
+    if (own) closeSync(event.fd);
+  }
+
+  async #satisfy(event: AccessRecord): Promise<number> {
+    const { demand } = this.#options;
+    if (event.file !== undefined) {
+      const attachment = this.#attached.get(identityKey(event.file));
+      // Of a mount that was detached while it was used, and that nobody remembers.
+      if (attachment === undefined) return constants.errno.EIO;
+      return demand.satisfy(attachment.served, event.offset, event.count);
+    }
+    // The last worker died between taking the event and asking whose it is: all that it may be about must be there.
+    const all = [...this.#attached.values()].map(({ served }) => demand.satisfy(served, event.offset, event.count));
+    return (await Promise.all(all)).find((errno) => errno !== 0) ?? 0;
+  }
+
+  async pause(): Promise<void> {
+    const pump = this.#pump;
+    this.#pump = undefined;
+    await pump?.[Symbol.asyncDispose]();
+    await Promise.allSettled(this.#inFlight);
+  }
+
+  /** Closes this process's descriptor of the group. Whoever holds the last one lets every reader through by it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.pause();
+    closeSync(this.#options.group);
+  }
+}
+
+/**
+ * Descriptors that take every free number up to `highest`: no event of this worker may have the number of one that the
+ * last worker left, for an answer names its event by this number alone.
+ */
+function occupyUpTo(highest: number): number[] {
+  const fillers: number[] = [];
+  for (let fd = -1; fd < highest; ) {
+    fd = openSync('/dev/null', 'r');
+    fillers.push(fd);
+  }
+  return fillers;
+}
+
+function isAlive(pid: number): boolean {
+  // 0: of another PID namespace, of which nothing is known.
+  if (pid === 0) return true;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return PantalaError.from(error).details.errno !== 'ESRCH';
+  }
+}
