@@ -1,21 +1,11 @@
 import { constants } from 'node:os';
-import {
-  AbortScope,
-  type ByteRange,
-  type Counter,
-  type Histogram,
-  intersect,
-  type Logger,
-  type Metrics,
-  PantalaError,
-} from '@pantala/base';
+import { AbortScope, type ByteRange, intersect, type Logger, PantalaError } from '@pantala/base';
 import type { ServedBlob } from './driver.ts';
 
 export interface DemandOptions {
   /** Milliseconds after which a reader gets an error. Default 60,000. */
   readonly deadline?: number;
   readonly logger: Logger;
-  readonly metrics: Metrics;
 }
 
 const DEFAULT_DEADLINE = 60_000;
@@ -35,26 +25,11 @@ interface Failure {
 export class Demand {
   readonly #deadline: number;
   readonly #logger: Logger;
-  readonly #reads: Counter;
-  readonly #failures: Counter;
-  readonly #seconds: Histogram;
   readonly #recent: Failure[] = [];
 
-  constructor({ deadline, logger, metrics }: DemandOptions) {
+  constructor({ deadline, logger }: DemandOptions) {
     this.#deadline = deadline ?? DEFAULT_DEADLINE;
     this.#logger = logger;
-    this.#reads = metrics.counter('pantala_lazy_reads_total', {
-      help: 'Reads that the kernel asked about: those that found their bytes, and those that waited for them.',
-      labels: ['result'],
-    });
-    this.#failures = metrics.counter('pantala_lazy_read_failures_total', {
-      help: 'Reads that ended with an error.',
-      labels: ['code'],
-    });
-    this.#seconds = metrics.histogram('pantala_lazy_miss_seconds', {
-      help: 'How long readers waited for bytes that were not there.',
-      buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60],
-    });
   }
 
   /**
@@ -71,18 +46,12 @@ export class Demand {
     if (failed !== undefined && began < failed.until) return failed.errno;
     try {
       const blob = await served.open();
-      if (blob.complete || (blob.nextMissing(range.start) ?? range.end) >= range.end) {
-        this.#reads.add(1, { result: 'hit' });
-        return 0;
-      }
+      if (blob.complete || (blob.nextMissing(range.start) ?? range.end) >= range.end) return 0;
       using scope = new AbortScope([], { timeout: this.#deadline, what: `bytes ${range.start}+ of ${served.id}` });
       await blob.ensure(range, { urgency: 'demand', signal: scope.signal });
-      this.#reads.add(1, { result: 'miss' });
-      this.#seconds.observe((performance.now() - began) / 1000);
       return 0;
     } catch (thrown) {
       const error = PantalaError.from(thrown);
-      this.#failures.add(1, { code: error.code });
       this.#logger.error('a lazy read failed', { blob: served.id, offset, count, error });
       const errno = error.code === 'disk-full' ? constants.errno.ENOSPC : constants.errno.EIO;
       this.#remember({ id: served.id, range, errno, until: performance.now() + FAILURE_MEMORY });

@@ -46,8 +46,8 @@ export class CopiedBlob implements LazyBlob {
     this.#cache = openSync(path, 'r+');
     this.#chunkSize = chunkSize;
     const count = Math.ceil(this.size / chunkSize);
-    this.#chunks = new Array<undefined>(count).fill(undefined);
-    this.#present = new Array<boolean>(count).fill(false);
+    this.#chunks = Array.from({ length: count }, () => undefined);
+    this.#present = Array.from({ length: count }, () => false);
     this.completed = this.#complete.promise;
   }
 

@@ -4,7 +4,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { noMetrics, silentLogger, sleep } from '@pantala/base';
+import { silentLogger, sleep } from '@pantala/base';
 import { createAccessGroup } from '@pantala/linux';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Demand } from '../../src/demand.ts';
@@ -46,7 +46,7 @@ describe.skipIf(process.getuid?.() !== 0)('the fanotify driver on this kernel (a
     driver = new FanotifyDriver({
       group: createAccessGroup(),
       table: new PendingTable(PendingTable.create()),
-      demand: new Demand({ logger: silentLogger, metrics: noMetrics, deadline: 2000 }),
+      demand: new Demand({ logger: silentLogger, deadline: 2000 }),
       logger: silentLogger,
       onFailure: (error) => {
         throw error;
