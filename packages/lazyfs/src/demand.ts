@@ -35,10 +35,20 @@ export class Demand {
   /**
    * Resolves when the bytes of a blob may be read, with 0, or with the errno that the reader gets.
    *
+   * @param users the same blob as each mount has it: when one cannot get at the bytes, the next is asked
    * @param offset first byte
    * @param count bytes; may reach beyond the end
    */
-  async satisfy(served: ServedBlob, offset: number, count: number): Promise<number> {
+  async satisfy(users: Iterable<ServedBlob>, offset: number, count: number): Promise<number> {
+    let errno: number = constants.errno.EIO;
+    for (const served of Array.from(users)) {
+      errno = await this.#satisfyFor(served, offset, count);
+      if (errno === 0) break;
+    }
+    return errno;
+  }
+
+  async #satisfyFor(served: ServedBlob, offset: number, count: number): Promise<number> {
     const range: ByteRange = { start: Math.min(offset, served.size), end: Math.min(offset + count, served.size) };
     if (range.start >= range.end) return 0;
     const began = performance.now();

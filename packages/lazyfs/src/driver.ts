@@ -25,9 +25,11 @@ export interface LazyDriver extends AsyncDisposable {
   readonly name: DriverName;
   /** Serves a blob from now on. Attaching it again adds a user. */
   attach(blob: ServedBlob): Promise<AttachedBlob>;
+  /** Everything of a file is there: the driver gets out of its way where it can. */
+  complete(path: string): void;
   /**
    * Begins to answer, first what a worker before this one left unanswered. To be called once everything that was
-   * served then is attached again.
+   * served then is attached again; a second call does nothing.
    */
   start(): void;
   /** Stops taking events and waits for those in flight; what comes then waits for the next worker. */

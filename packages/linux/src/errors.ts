@@ -8,7 +8,11 @@ export interface Errno {
   readonly name: string;
 }
 
-const NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+/** Those of Node, and what it leaves out. */
+const NAMES = new Map([
+  ...Object.entries(constants.errno).map(([name, number]) => [number, name] as const),
+  [15, 'ENOTBLK'],
+]);
 
 export function errnoOf(number: number): Errno {
   return { number, name: NAMES.get(number) ?? `errno ${number}` };

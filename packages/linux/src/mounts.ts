@@ -131,6 +131,8 @@ export interface MountEntry {
   readonly target: string;
   readonly type: string;
   readonly source: string;
+  /** Of the file system, as the kernel writes them: separated by commas. */
+  readonly options: string;
 }
 
 /** Every mount that this process sees, in the order in which they were made. */
@@ -142,9 +144,9 @@ export function mountTable(): MountEntry[] {
 export function parseMountTable(text: string): MountEntry[] {
   const entries: MountEntry[] = [];
   for (const line of text.split('\n')) {
-    const match = /^(\d+) (\d+) (\S+) \S+ (\S+) \S+ .*?- (\S+) (\S*)/.exec(line);
+    const match = /^(\d+) (\d+) (\S+) \S+ (\S+) \S+ .*?- (\S+) (\S*) (\S+)/.exec(line);
     if (match === null) continue;
-    const [, id, parentId, device, target, type, source] = match as unknown as string[];
+    const [, id, parentId, device, target, type, source, options] = match as unknown as string[];
     entries.push({
       id: Number(id),
       parentId: Number(parentId),
@@ -152,6 +154,7 @@ export function parseMountTable(text: string): MountEntry[] {
       target: unescaped(target as string),
       type: type as string,
       source: unescaped(source as string),
+      options: options as string,
     });
   }
   return entries;

@@ -27,8 +27,9 @@ export interface FanotifyOptions {
 }
 
 interface Attachment {
-  readonly served: ServedBlob;
-  users: number;
+  readonly path: string;
+  /** A mount each; whichever can get at the bytes fills the file for all. */
+  readonly users: Set<ServedBlob>;
   marked: boolean;
 }
 
@@ -49,18 +50,19 @@ export class FanotifyDriver implements LazyDriver {
     const key = identityKey(identityOf(await stat(served.path, { bigint: true })));
     let attachment = this.#attached.get(key);
     if (attachment === undefined) {
-      attachment = { served, users: 0, marked: true };
+      attachment = { path: served.path, users: new Set(), marked: true };
       this.#attached.set(key, attachment);
       // What fills it opens it first: through a descriptor from before the mark it writes without an event.
       markFile(this.#options.group, served.path);
     }
-    const attached = attachment;
-    attached.users++;
+    const { users } = attachment;
+    users.add(served);
     return {
       device: served.path,
       [Symbol.asyncDispose]: async () => {
-        attached.users--;
-        if (attached.users > 0) return;
+        users.delete(served);
+        const attached = this.#attached.get(key);
+        if (users.size > 0 || attached?.users !== users) return;
         this.#attached.delete(key);
         this.#unmark(attached);
       },
@@ -69,21 +71,22 @@ export class FanotifyDriver implements LazyDriver {
 
   /** Takes the mark off a blob of which everything is there: from then on its reads stay in the kernel. */
   complete(path: string): void {
-    for (const attachment of this.#attached.values()) if (attachment.served.path === path) this.#unmark(attachment);
+    for (const attachment of this.#attached.values()) if (attachment.path === path) this.#unmark(attachment);
   }
 
   #unmark(attachment: Attachment): void {
     if (!attachment.marked) return;
     attachment.marked = false;
     try {
-      unmarkFile(this.#options.group, attachment.served.path);
+      unmarkFile(this.#options.group, attachment.path);
     } catch (error) {
       // The file is gone, and its mark with it.
-      this.#options.logger.debug('a mark could not be taken away', { path: attachment.served.path, error });
+      this.#options.logger.debug('a mark could not be taken away', { path: attachment.path, error });
     }
   }
 
   start(): void {
+    if (this.#pump !== undefined) return;
     const { table, group, onFailure } = this.#options;
     const orphans = this.#leftOver();
     const fillers = occupyUpTo(Math.max(-1, ...orphans.map(({ fd }) => fd)));
@@ -151,10 +154,10 @@ export class FanotifyDriver implements LazyDriver {
       const attachment = this.#attached.get(identityKey(event.file));
       // Of a mount that was detached while it was used, and that nobody remembers.
       if (attachment === undefined) return constants.errno.EIO;
-      return demand.satisfy(attachment.served, event.offset, event.count);
+      return demand.satisfy(attachment.users, event.offset, event.count);
     }
     // The last worker died between taking the event and asking whose it is: all that it may be about must be there.
-    const all = [...this.#attached.values()].map(({ served }) => demand.satisfy(served, event.offset, event.count));
+    const all = [...this.#attached.values()].map(({ users }) => demand.satisfy(users, event.offset, event.count));
     return (await Promise.all(all)).find((errno) => errno !== 0) ?? 0;
   }
 

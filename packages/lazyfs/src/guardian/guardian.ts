@@ -1,0 +1,152 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { handDown, inherited } from './held.ts';
+import {
+  GUARDIAN_VARIABLE,
+  type GuardianMessage,
+  type GuardianSettings,
+  TAKE_OVER,
+  type WorkerCommand,
+  type WorkerMessage,
+} from './messages.ts';
+
+/**
+ * The guardian's process. It holds descriptors, and starts a worker when there is none; it must not die, so it does
+ * nothing else and imports next to nothing.
+ */
+
+/** oom_score_adj of a process that the OOM killer never takes. */
+const NEVER = -1000;
+/** Milliseconds before a worker that ended without having served is started again; grows up to the longest. */
+const FIRST_PAUSE = 20;
+const LONGEST_PAUSE = 2000;
+/** Milliseconds after a worker has begun to serve until a standby is started: it is busy then. */
+const STANDBY_DELAY = 500;
+/** Milliseconds for a first worker, who started the guardian, to say that it is there. */
+const FIRST_WORKER_DEADLINE = 10_000;
+
+interface Standby {
+  readonly child: ChildProcess;
+  ready: boolean;
+}
+
+const settings = JSON.parse(process.env[GUARDIAN_VARIABLE] ?? '') as GuardianSettings;
+const held = inherited(process.env);
+if (held === undefined) throw new Error('the guardian was given nothing to hold');
+
+let command: WorkerCommand = settings.worker;
+let worker: Socket | undefined;
+/** A worker that was started, or told to take over, and has not said that it serves. */
+let coming: ChildProcess | undefined;
+let standby: Standby | undefined;
+let pause = FIRST_PAUSE;
+let timer: NodeJS.Timeout | undefined;
+
+const notJoined = settings.controlGroups.flatMap((directory) => {
+  try {
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, 'cgroup.procs'), String(process.pid));
+    return [];
+  } catch (error) {
+    return [`${directory}: ${error instanceof Error ? error.message : error}`];
+  }
+});
+const spared = isSpared();
+
+function isSpared(): boolean {
+  try {
+    writeFileSync('/proc/self/oom_score_adj', String(NEVER));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function start(role: 'worker' | 'standby'): ChildProcess {
+  const { stdio, env } = handDown(held ?? { generation: '', descriptors: {} });
+  const log = openSync(settings.log, 'a');
+  const { [GUARDIAN_VARIABLE]: _, ...inheritedEnv } = process.env;
+  const child = spawn(command.executable, [...command.arguments, '--role', role], {
+    // A standby is told to take over by its stdin, and ends when the guardian does.
+    stdio: [role === 'standby' ? 'pipe' : 'ignore', role === 'standby' ? 'pipe' : log, log, ...stdio],
+    env: { ...inheritedEnv, ...env },
+    detached: true,
+  });
+  child.on('error', () => undefined);
+  child.stdin?.on('error', () => undefined);
+  return child;
+}
+
+function startStandby(): void {
+  timer = undefined;
+  if (standby !== undefined || worker === undefined) return;
+  const child = start('standby');
+  const entry: Standby = { child, ready: false };
+  standby = entry;
+  // It prints a line once it has loaded everything.
+  if (child.stdout !== null) createInterface({ input: child.stdout }).on('line', () => (entry.ready = true));
+  child.once('exit', () => {
+    if (standby === entry) standby = undefined;
+  });
+}
+
+/** Has somebody serve. */
+function replaceWorker(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  const { child, ready } = standby ?? { child: undefined, ready: false };
+  standby = undefined;
+  if (child !== undefined && ready && child.exitCode === null && child.signalCode === null) {
+    child.stdin?.write(`${TAKE_OVER}\n`);
+    coming = child;
+  } else {
+    child?.kill('SIGKILL');
+    coming = start('worker');
+  }
+  const next = coming;
+  next.once('exit', () => {
+    if (coming !== next || worker !== undefined) return;
+    coming = undefined;
+    timer = setTimeout(replaceWorker, pause);
+    pause = Math.min(pause * 2, LONGEST_PAUSE);
+  });
+}
+
+function onMessage(socket: Socket, message: WorkerMessage): void {
+  if (message.kind === 'worker') {
+    worker = socket;
+    coming = undefined;
+    pause = FIRST_PAUSE;
+    const answer: GuardianMessage = { kind: 'guardian', pid: process.pid, spared, notJoined };
+    socket.write(`${JSON.stringify(answer)}\n`);
+    clearTimeout(timer);
+    timer = setTimeout(startStandby, STANDBY_DELAY);
+  } else if (message.kind === 'replace') {
+    command = message.worker;
+    standby?.child.kill('SIGKILL');
+    standby = undefined;
+    startStandby();
+  } else {
+    standby?.child.kill('SIGKILL');
+    // The socket stays: it may be the next guardian's by now.
+    process.exit(0);
+  }
+}
+
+const server = createServer((socket) => {
+  socket.on('error', () => undefined);
+  createInterface({ input: socket }).on('line', (line) => onMessage(socket, JSON.parse(line) as WorkerMessage));
+  socket.once('close', () => {
+    if (worker !== socket) return;
+    worker = undefined;
+    replaceWorker();
+  });
+});
+rmSync(settings.socket, { force: true });
+server.listen(settings.socket);
+timer = setTimeout(replaceWorker, FIRST_WORKER_DEADLINE);
+// Whoever ends a session or a terminal does not mean the guardian.
+for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);

@@ -1,0 +1,40 @@
+/** How a worker is started: the guardian does it again whenever one dies. */
+export interface WorkerCommand {
+  readonly executable: string;
+  readonly arguments: readonly string[];
+}
+
+/** What the guardian is started with, as JSON in a variable. */
+export interface GuardianSettings {
+  /** Its unix socket. */
+  readonly socket: string;
+  readonly worker: WorkerCommand;
+  /** Directories of control groups that it makes and joins: whoever ends the worker's must not end the guardian. */
+  readonly controlGroups: readonly string[];
+  /** File to which what the processes print is appended. */
+  readonly log: string;
+}
+
+export const GUARDIAN_VARIABLE = 'PANTALA_GUARDIAN';
+
+/** Lines of JSON that a worker sends. */
+export type WorkerMessage =
+  /** It serves. Its death, which ends the connection, has another one started. */
+  | { readonly kind: 'worker'; readonly pid: number }
+  /** It will end by itself: the next one is started by this command, and takes over when it does. */
+  | { readonly kind: 'replace'; readonly worker: WorkerCommand }
+  /** Nothing is to be held any more. */
+  | { readonly kind: 'leave' };
+
+/** The guardian's answer to `worker`. */
+export interface GuardianMessage {
+  readonly kind: 'guardian';
+  readonly pid: number;
+  /** Whether the OOM killer spares it. */
+  readonly spared: boolean;
+  /** Control groups that it could not join, with the reason. */
+  readonly notJoined: readonly string[];
+}
+
+/** Lines that a standby gets on its stdin. */
+export const TAKE_OVER = 'take over';

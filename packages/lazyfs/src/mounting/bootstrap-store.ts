@@ -1,0 +1,61 @@
+import { createHash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { copyFile, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { PantalaError } from '@pantala/base';
+
+/** Bytes of a bootstrap: 25 million files. */
+const MAX_BOOTSTRAP_LENGTH = 4 * 1024 * 1024 * 1024;
+
+/**
+ * Bootstraps of mounted images, each a file of our own named by its digest: the kernel reads metadata from it as long
+ * as the mount is there, whatever happens to the file that was given.
+ */
+export class BootstrapStore {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  path(digest: string): string {
+    return join(this.#directory, digest);
+  }
+
+  /**
+   * Takes a copy, and checks that.
+   *
+   * @param expected SHA-256 in hex; undefined: whatever it is
+   * @returns its SHA-256
+   * @throws `not-found`; `data-loss` when the digest is another; `invalid-argument` when it is too long
+   */
+  async add(file: string, expected: string | undefined): Promise<string> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const { size } = await stat(file).catch((error: unknown) => {
+      throw PantalaError.from(error);
+    });
+    if (size > MAX_BOOTSTRAP_LENGTH) {
+      throw new PantalaError('invalid-argument', `${file} has ${size} bytes, no bootstrap has so many`);
+    }
+    const copy = join(this.#directory, `.new-${process.pid}-${performance.now()}`);
+    try {
+      await copyFile(file, copy, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
+      const hash = createHash('sha256');
+      await pipeline(createReadStream(copy), hash);
+      const digest = hash.digest('hex');
+      if (expected !== undefined && digest !== expected) {
+        throw new PantalaError('data-loss', `bootstrap ${file} has SHA-256 ${digest}, it should have ${expected}`);
+      }
+      // One that is in use stays: the kernel reads that very file.
+      if ((await stat(this.path(digest)).catch(() => undefined)) === undefined) await rename(copy, this.path(digest));
+      return digest;
+    } finally {
+      await rm(copy, { force: true });
+    }
+  }
+
+  async remove(digest: string): Promise<void> {
+    await rm(this.path(digest), { force: true });
+  }
+}

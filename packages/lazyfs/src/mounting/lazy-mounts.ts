@@ -1,0 +1,325 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, realpath } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { type Logger, type Metrics, PantalaError } from '@pantala/base';
+import { BlobCache } from '../cache/index.ts';
+import type { AttachedBlob, DriverName, LazyDriver, ServedBlob } from '../driver.ts';
+import type { LazyBlob } from '../contract.ts';
+import type { Places } from '../worker/places.ts';
+import { BootstrapStore } from './bootstrap-store.ts';
+import { mountErofs, mountedErofs, unmountErofs } from './erofs.ts';
+import { type MountRecord, MountRecords } from './mount-record.ts';
+import type { MountRequest } from './mount-request.ts';
+import { openImage, type OpenedImage } from './opened-image.ts';
+import type { Capabilities } from './trial.ts';
+
+export interface LazyMountsOptions {
+  readonly places: Places;
+  /** What this machine can do; tried when it is first wanted. */
+  readonly capabilities: () => Promise<Capabilities>;
+  /** The driver of that name, made when it is first wanted, and the generation of what it holds. */
+  readonly driver: (name: DriverName) => Promise<{ readonly driver: LazyDriver; readonly generation: string }>;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/** A mount as it is shown. */
+export interface MountState {
+  readonly mounted: string;
+  readonly driver: DriverName;
+  readonly complete: boolean;
+  readonly loop: boolean;
+  readonly mountedAt: number;
+  readonly lostAt: number | undefined;
+}
+
+interface Mount {
+  record: MountRecord;
+  attached: AttachedBlob[];
+  image: Promise<OpenedImage> | undefined;
+}
+
+/** All lazy mounts of a state directory. */
+export class LazyMounts implements AsyncDisposable {
+  readonly #options: LazyMountsOptions;
+  readonly #cache: BlobCache;
+  readonly #records: MountRecords;
+  readonly #bootstraps: BootstrapStore;
+  readonly #mounts = new Map<string, Mount>();
+  /** Mounting and unmounting never overlap. */
+  #turn: Promise<unknown> = Promise.resolve();
+  readonly #closing = new AbortController();
+
+  private constructor(options: LazyMountsOptions, cache: BlobCache) {
+    this.#options = options;
+    this.#cache = cache;
+    this.#records = new MountRecords(options.places.records);
+    this.#bootstraps = new BootstrapStore(options.places.bootstraps);
+  }
+
+  /** Takes up the mounts that another worker made. @throws as `BlobCache.open` */
+  static async open(options: LazyMountsOptions): Promise<LazyMounts> {
+    const { logger, metrics, places } = options;
+    const cache = await BlobCache.open({ directory: places.blobs }, { logger, metrics });
+    const mounts = new LazyMounts(options, cache);
+    await mounts.#resume();
+    return mounts;
+  }
+
+  get cache(): BlobCache {
+    return this.#cache;
+  }
+
+  list(): MountState[] {
+    return [...this.#mounts.values()].map(({ record }) => stateOf(record));
+  }
+
+  /**
+   * Mounts an image; resolves when it can be read.
+   *
+   * @throws `invalid-argument`, `already-exists` when the image is mounted there, `data-loss` for a bootstrap that is
+   *   none, LinuxError
+   */
+  mount(given: MountRequest): Promise<MountState> {
+    return this.#inTurn(async () => {
+      await mkdir(given.target, { recursive: true });
+      const request = { ...given, target: await realpath(resolve(given.target)) };
+      if (this.#mounts.has(request.target)) {
+        throw new PantalaError('already-exists', `${request.target} has a lazy mount; pantala umount it first`);
+      }
+      const mount = await this.#mountNew(request);
+      void this.#background(mount);
+      return stateOf(mount.record);
+    });
+  }
+
+  /**
+   * Takes a mount away. What it has cached stays.
+   *
+   * @param options.detach: also one that is in use: whoever uses it goes on, until the worker ends
+   * @throws `not-found`, `failed-precondition` while it is in use
+   */
+  unmount(target: string, options: { readonly detach: boolean }): Promise<void> {
+    return this.#inTurn(async () => {
+      const path = await realpath(target).catch(() => resolve(target));
+      const mount = this.#mounts.get(path);
+      if (mount === undefined) throw new PantalaError('not-found', `${path} is no lazy mount of this worker`);
+      if (mountedErofs(path) === mount.record.device) await unmountErofs(path, options);
+      this.#mounts.delete(path);
+      this.#records.remove(mount.record.id);
+      if (!options.detach) await this.#release(mount);
+      await this.#removeBootstrap(mount.record.bootstrap);
+    });
+  }
+
+  async #mountNew(request: MountRequest, lostAt?: number): Promise<Mount> {
+    const { places, capabilities, driver: driverOf, logger } = this.#options;
+    const found = await capabilities();
+    const name = request.driver ?? (request.loop === true ? 'fuse' : found.driver);
+    const loop = request.loop ?? found.loop;
+    if (name === 'fanotify' && loop) {
+      throw new PantalaError(
+        'invalid-argument',
+        'the fanotify driver cannot fill what is read through loop devices: the kernel asks nobody before these reads',
+      );
+    }
+    const bootstrap = await this.#bootstraps.add(request.bootstrap, request.bootstrapDigest);
+    const image = await this.#open(bootstrap, request);
+    const { driver, generation } = await driverOf(name);
+    const mount: Mount = {
+      record: {
+        id: randomUUID(),
+        request,
+        bootstrap,
+        blobs: image.blobs.map(({ id, path, size }) => ({ id, path, size })),
+        driver: name,
+        loop,
+        generation,
+        device: '',
+        complete: image.blobs.every((blob) => blob.complete),
+        mountedAt: Date.now(),
+        ...(lostAt === undefined ? {} : { lostAt }),
+      },
+      attached: [],
+      image: Promise.resolve(image),
+    };
+    try {
+      await this.#attach(mount, driver);
+      // Recorded before it is there: whoever finds the record without the mount drops it.
+      this.#records.save(mount.record);
+      const devices = mount.attached.map(({ device }) => device);
+      await mountErofs({ bootstrap: this.#bootstraps.path(bootstrap), devices, target: request.target, loop });
+    } catch (error) {
+      this.#records.remove(mount.record.id);
+      await this.#release(mount);
+      await this.#removeBootstrap(bootstrap);
+      throw error;
+    }
+    this.#update(mount, { device: mountedErofs(request.target) ?? '' });
+    this.#mounts.set(request.target, mount);
+    this.#watch(mount, image, driver);
+    logger.info('mounted', { target: request.target, driver: name, loop, blobs: image.blobs.length, places: places.blobs });
+    return mount;
+  }
+
+  async #open(bootstrap: string, request: MountRequest): Promise<OpenedImage> {
+    const { logger, metrics } = this.#options;
+    const parts = { logger, metrics, signal: this.#closing.signal };
+    return openImage(this.#bootstraps.path(bootstrap), request.sources, this.#cache, parts);
+  }
+
+  /** The image of a mount, opened once; a failure is forgotten, so that the next reader tries again. */
+  #imageOf(mount: Mount): Promise<OpenedImage> {
+    if (mount.image !== undefined) return mount.image;
+    const { record } = mount;
+    const opening = this.#open(record.bootstrap, record.request);
+    mount.image = opening;
+    opening.then(
+      async (image) => {
+        const { driver } = await this.#options.driver(record.driver);
+        this.#watch(mount, image, driver);
+      },
+      () => {
+        mount.image = undefined;
+      },
+    );
+    return opening;
+  }
+
+  async #attach(mount: Mount, driver: LazyDriver): Promise<void> {
+    for (const [index, { id, path, size }] of mount.record.blobs.entries()) {
+      const open = async (): Promise<LazyBlob> => {
+        const blob = (await this.#imageOf(mount)).blobs[index];
+        if (blob?.id !== id) throw new PantalaError('data-loss', `blob ${id} is no longer the image's ${index}.`);
+        return blob;
+      };
+      const served: ServedBlob = { id, path, size, open };
+      mount.attached.push(await driver.attach(served));
+    }
+  }
+
+  /** Takes the driver out of the way of what is complete. */
+  #watch(mount: Mount, image: OpenedImage, driver: LazyDriver): void {
+    for (const blob of image.blobs) void blob.completed.then(() => driver.complete(blob.path));
+    void Promise.all(image.blobs.map(({ completed }) => completed)).then(() => {
+      if (this.#mounts.get(mount.record.request.target) !== mount || mount.record.complete) return;
+      this.#update(mount, { complete: true });
+      this.#options.logger.info('everything is here', { target: mount.record.request.target });
+    });
+  }
+
+  #update(mount: Mount, changes: Partial<MountRecord>): void {
+    mount.record = { ...mount.record, ...changes };
+    this.#records.save(mount.record);
+  }
+
+  async #background(mount: Mount): Promise<void> {
+    const { logger } = this.#options;
+    try {
+      await this.#imageOf(mount);
+    } catch (error) {
+      logger.warn('an image cannot be opened', { target: mount.record.request.target, error });
+    }
+  }
+
+  async #release(mount: Mount): Promise<void> {
+    for (const attached of mount.attached.splice(0)) await attached[Symbol.asyncDispose]();
+    const image = await mount.image?.catch(() => undefined);
+    await image?.[Symbol.asyncDispose]();
+  }
+
+  async #removeBootstrap(digest: string): Promise<void> {
+    if ([...this.#mounts.values()].some(({ record }) => record.bootstrap === digest)) return;
+    await this.#bootstraps.remove(digest);
+  }
+
+  /** Mounts of the worker before this one: those that are protected are served on, the others mounted afresh. */
+  async #resume(): Promise<void> {
+    const { logger, driver: driverOf } = this.#options;
+    const drivers = new Set<LazyDriver>();
+    for (const record of this.#records.all()) {
+      const { target } = record.request;
+      const isThere = record.device !== '' && mountedErofs(target) === record.device;
+      const mount: Mount = { record, attached: [], image: undefined };
+      const { driver, generation } = await driverOf(record.driver);
+      drivers.add(driver);
+      if (!isThere) {
+        logger.info('a mount is gone', { target });
+        this.#records.remove(record.id);
+        await this.#removeBootstrap(record.bootstrap);
+      } else if (record.generation === generation) {
+        await this.#attach(mount, driver);
+        this.#mounts.set(target, mount);
+      } else if (record.complete && record.driver === 'fanotify') {
+        // Its pages come from whole files, whoever looks after them.
+        this.#mounts.set(target, mount);
+      } else {
+        await this.#mountAfresh(record);
+      }
+    }
+    for (const driver of drivers) driver.start();
+    void this.#openAll();
+  }
+
+  /** What protected it is gone: readers may have seen holes, and what they saw is in the kernel's memory. */
+  async #mountAfresh(record: MountRecord): Promise<void> {
+    const { logger } = this.#options;
+    const { target } = record.request;
+    logger.error('a mount was lost: nobody held back its readers for a while; it is detached and mounted afresh', {
+      target,
+    });
+    await unmountErofs(target, { detach: true });
+    const bootstrap = this.#bootstraps.path(record.bootstrap);
+    try {
+      const mount = await this.#mountNew({ ...record.request, bootstrap }, Date.now());
+      this.#update(mount, { request: record.request });
+      void this.#background(mount);
+    } catch (error) {
+      logger.error('a lost mount cannot be mounted afresh', { target, error });
+    }
+    this.#records.remove(record.id);
+  }
+
+  /** Opens what outlived the last worker; until then the cache evicts nothing. */
+  async #openAll(): Promise<void> {
+    for (const mount of this.#mounts.values()) await this.#background(mount);
+    if (!this.#closing.signal.aborted) await this.#cache.allowEviction();
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work, work);
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  /**
+   * Detaches what is not complete, so that nobody reads holes when this worker and the guardian end. Complete mounts
+   * stay: they need nobody.
+   */
+  async stop(): Promise<void> {
+    await this.#inTurn(async () => {
+      for (const { record } of this.#mounts.values()) {
+        if (record.complete && record.driver === 'fanotify') continue;
+        const { target } = record.request;
+        if (mountedErofs(target) === record.device) await unmountErofs(target, { detach: true });
+        this.#records.remove(record.id);
+      }
+    });
+  }
+
+  /** Gives everything back; mounts stay as they are. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new PantalaError('cancelled', 'the worker ends'));
+    await this.#turn;
+    for (const mount of this.#mounts.values()) {
+      const image = await mount.image?.catch(() => undefined);
+      await image?.[Symbol.asyncDispose]();
+    }
+    await this.#cache[Symbol.asyncDispose]();
+  }
+}
+
+function stateOf(record: MountRecord): MountState {
+  const { request, driver, complete, loop, mountedAt, lostAt } = record;
+  return { mounted: request.target, driver, complete, loop, mountedAt, lostAt };
+}
