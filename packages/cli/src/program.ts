@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { getCommands } from './definitions/get.ts';
 import { imageCommands } from './definitions/image.ts';
 import { machineCommands } from './definitions/machine.ts';
+import { mountCommands } from './definitions/mount.ts';
 import type { ActionWrapper } from './definitions/options.ts';
 import { roleCommands } from './definitions/role.ts';
 import { taskCommands } from './definitions/task.ts';
@@ -43,7 +44,7 @@ export async function run(args: readonly string[]): Promise<number> {
       }
     };
 
-  for (const define of [roleCommands, upCommands, getCommands, imageCommands, machineCommands, taskCommands]) {
+  for (const define of [roleCommands, upCommands, getCommands, imageCommands, machineCommands, mountCommands, taskCommands]) {
     define(program, action);
   }
 

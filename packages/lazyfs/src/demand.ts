@@ -41,7 +41,7 @@ export class Demand {
    */
   async satisfy(users: Iterable<ServedBlob>, offset: number, count: number): Promise<number> {
     let errno: number = constants.errno.EIO;
-    for (const served of Array.from(users)) {
+    for (const served of users) {
       errno = await this.#satisfyFor(served, offset, count);
       if (errno === 0) break;
     }

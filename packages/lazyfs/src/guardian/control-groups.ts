@@ -27,7 +27,9 @@ export function controlGroups(
     const mount = mounts.findLast((entry) =>
       controllers === '' ? entry.type === 'cgroup2' : entry.type === 'cgroup' && hasAll(entry.options, controllers),
     );
-    if (mount !== undefined) found.push({ root: mount.target, directory: join(mount.target, path) });
+    // A group of processors takes nobody in before it is told which, and ends nobody.
+    if (mount !== undefined && !controllers.split(',').includes('cpuset'))
+      found.push({ root: mount.target, directory: join(mount.target, path) });
   }
   return found;
 }

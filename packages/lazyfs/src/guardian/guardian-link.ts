@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
-import { getCompileCacheDir } from 'node:module';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -96,15 +95,12 @@ export class GuardianLink implements Disposable {
     const { settings, held, logger } = this.#options;
     const { stdio, env } = handDown(held());
     const log = openSync(settings.log, 'a');
-    const cache = getCompileCacheDir();
     const child = spawn(process.execPath, [...FLAGS, SCRIPT], {
       stdio: ['ignore', log, log, ...stdio],
       env: {
         ...process.env,
         ...env,
         [GUARDIAN_VARIABLE]: JSON.stringify(settings),
-        // Compiled once, it starts without the compiler of TypeScript, which alone takes 12 MB.
-        ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
       },
       detached: true,
     });

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -51,7 +52,7 @@ const notJoined = settings.controlGroups.flatMap((directory) => {
     writeFileSync(join(directory, 'cgroup.procs'), String(process.pid));
     return [];
   } catch (error) {
-    return [`${directory}: ${error instanceof Error ? error.message : error}`];
+    return [`${directory}: ${error instanceof Error ? error.message : String(error)}`];
   }
 });
 const spared = isSpared();
@@ -147,6 +148,8 @@ const server = createServer((socket) => {
 });
 rmSync(settings.socket, { force: true });
 server.listen(settings.socket);
+// A process that is killed leaves none behind for the next one.
+flushCompileCache();
 timer = setTimeout(replaceWorker, FIRST_WORKER_DEADLINE);
 // Whoever ends a session or a terminal does not mean the guardian.
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);

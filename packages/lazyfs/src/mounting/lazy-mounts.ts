@@ -3,22 +3,24 @@ import { mkdir, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Logger, type Metrics, PantalaError } from '@pantala/base';
 import { BlobCache } from '../cache/index.ts';
-import type { AttachedBlob, DriverName, LazyDriver, ServedBlob } from '../driver.ts';
 import type { LazyBlob } from '../contract.ts';
+import type { AttachedBlob, DriverName, LazyDriver, ServedBlob } from '../driver.ts';
 import type { Places } from '../worker/places.ts';
 import { BootstrapStore } from './bootstrap-store.ts';
 import { mountErofs, mountedErofs, unmountErofs } from './erofs.ts';
 import { type MountRecord, MountRecords } from './mount-record.ts';
 import type { MountRequest } from './mount-request.ts';
-import { openImage, type OpenedImage } from './opened-image.ts';
+import { type OpenedImage, openImage } from './opened-image.ts';
 import type { Capabilities } from './trial.ts';
 
 export interface LazyMountsOptions {
   readonly places: Places;
   /** What this machine can do; tried when it is first wanted. */
   readonly capabilities: () => Promise<Capabilities>;
-  /** The driver of that name, made when it is first wanted, and the generation of what it holds. */
-  readonly driver: (name: DriverName) => Promise<{ readonly driver: LazyDriver; readonly generation: string }>;
+  /** The driver of that name, made when it is first wanted. */
+  readonly driver: (name: DriverName) => Promise<LazyDriver>;
+  /** Of the descriptors that the drivers use: a mount of another one has lost what protected it. */
+  readonly generation: string;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -113,7 +115,7 @@ export class LazyMounts implements AsyncDisposable {
   }
 
   async #mountNew(request: MountRequest, lostAt?: number): Promise<Mount> {
-    const { places, capabilities, driver: driverOf, logger } = this.#options;
+    const { capabilities, driver: driverOf, generation, logger } = this.#options;
     const found = await capabilities();
     const name = request.driver ?? (request.loop === true ? 'fuse' : found.driver);
     const loop = request.loop ?? found.loop;
@@ -125,7 +127,7 @@ export class LazyMounts implements AsyncDisposable {
     }
     const bootstrap = await this.#bootstraps.add(request.bootstrap, request.bootstrapDigest);
     const image = await this.#open(bootstrap, request);
-    const { driver, generation } = await driverOf(name);
+    const driver = await driverOf(name);
     const mount: Mount = {
       record: {
         id: randomUUID(),
@@ -145,6 +147,7 @@ export class LazyMounts implements AsyncDisposable {
     };
     try {
       await this.#attach(mount, driver);
+      driver.start();
       // Recorded before it is there: whoever finds the record without the mount drops it.
       this.#records.save(mount.record);
       const devices = mount.attached.map(({ device }) => device);
@@ -158,7 +161,12 @@ export class LazyMounts implements AsyncDisposable {
     this.#update(mount, { device: mountedErofs(request.target) ?? '' });
     this.#mounts.set(request.target, mount);
     this.#watch(mount, image, driver);
-    logger.info('mounted', { target: request.target, driver: name, loop, blobs: image.blobs.length, places: places.blobs });
+    logger.info('mounted', {
+      target: request.target,
+      driver: name,
+      loop,
+      blobs: image.blobs.length,
+    });
     return mount;
   }
 
@@ -176,7 +184,7 @@ export class LazyMounts implements AsyncDisposable {
     mount.image = opening;
     opening.then(
       async (image) => {
-        const { driver } = await this.#options.driver(record.driver);
+        const driver = await this.#options.driver(record.driver);
         this.#watch(mount, image, driver);
       },
       () => {
@@ -235,29 +243,32 @@ export class LazyMounts implements AsyncDisposable {
 
   /** Mounts of the worker before this one: those that are protected are served on, the others mounted afresh. */
   async #resume(): Promise<void> {
-    const { logger, driver: driverOf } = this.#options;
+    const { logger, driver: driverOf, generation } = this.#options;
+    const lost: MountRecord[] = [];
     const drivers = new Set<LazyDriver>();
     for (const record of this.#records.all()) {
       const { target } = record.request;
       const isThere = record.device !== '' && mountedErofs(target) === record.device;
       const mount: Mount = { record, attached: [], image: undefined };
-      const { driver, generation } = await driverOf(record.driver);
-      drivers.add(driver);
       if (!isThere) {
         logger.info('a mount is gone', { target });
         this.#records.remove(record.id);
         await this.#removeBootstrap(record.bootstrap);
-      } else if (record.generation === generation) {
-        await this.#attach(mount, driver);
-        this.#mounts.set(target, mount);
       } else if (record.complete && record.driver === 'fanotify') {
         // Its pages come from whole files, whoever looks after them.
         this.#mounts.set(target, mount);
+      } else if (record.generation === generation) {
+        const driver = await driverOf(record.driver);
+        drivers.add(driver);
+        await this.#attach(mount, driver);
+        this.#mounts.set(target, mount);
       } else {
-        await this.#mountAfresh(record);
+        lost.push(record);
       }
     }
+    // What is left over of the last worker's time may be about any of them.
     for (const driver of drivers) driver.start();
+    for (const record of lost) await this.#mountAfresh(record);
     void this.#openAll();
   }
 
@@ -293,18 +304,52 @@ export class LazyMounts implements AsyncDisposable {
   }
 
   /**
-   * Detaches what is not complete, so that nobody reads holes when this worker and the guardian end. Complete mounts
-   * stay: they need nobody.
+   * Makes it safe to let go of what makes readers wait: takes away what nobody uses, and fetches the rest of what
+   * somebody does. Mounts that are complete stay: they need nobody.
+   *
+   * @throws `failed-precondition` naming the mounts that are in use and cannot be completed
    */
-  async stop(): Promise<void> {
+  async stop(signal: AbortSignal): Promise<void> {
     await this.#inTurn(async () => {
-      for (const { record } of this.#mounts.values()) {
-        if (record.complete && record.driver === 'fanotify') continue;
-        const { target } = record.request;
-        if (mountedErofs(target) === record.device) await unmountErofs(target, { detach: true });
-        this.#records.remove(record.id);
+      const kept: string[] = [];
+      for (const mount of this.#mounts.values()) {
+        if (!(await this.#letGo(mount, signal))) kept.push(mount.record.request.target);
       }
+      if (kept.length === 0) return;
+      throw new PantalaError(
+        'failed-precondition',
+        `${kept.join(', ')}: in use, and not all of it can be fetched; without a worker its readers would see holes`,
+      );
     });
+  }
+
+  /** Whether a mount no longer needs a worker. */
+  async #letGo(mount: Mount, signal: AbortSignal): Promise<boolean> {
+    const { record } = mount;
+    const { target } = record.request;
+    if (record.complete && record.driver === 'fanotify') return true;
+    try {
+      if (mountedErofs(target) === record.device) await unmountErofs(target, { detach: false });
+      this.#mounts.delete(target);
+      this.#records.remove(record.id);
+      await this.#release(mount);
+      return true;
+    } catch (error) {
+      this.#options.logger.warn('a mount is in use and is completed first', { target, error });
+    }
+    // What FUSE serves fails with it, which no reader takes for content.
+    if (record.driver === 'fuse') return true;
+    try {
+      const { blobs } = await this.#imageOf(mount);
+      await Promise.all(
+        blobs.map((blob) => blob.ensure({ start: 0, end: blob.size }, { urgency: 'prefetch', signal })),
+      );
+      this.#update(mount, { complete: true });
+      return true;
+    } catch (error) {
+      this.#options.logger.error('a mount cannot be completed', { target, error });
+      return false;
+    }
   }
 
   /** Gives everything back; mounts stay as they are. */

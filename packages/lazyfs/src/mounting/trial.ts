@@ -14,8 +14,8 @@ import {
   readInto,
 } from '@pantala/linux';
 import type { DriverName } from '../driver.ts';
-import { mountErofs, needsLoop, unmountErofs } from './erofs.ts';
 import { emptyErofs } from './empty-erofs.ts';
+import { mountErofs, needsLoop, unmountErofs } from './erofs.ts';
 
 /** What this machine can do for lazy mounts, and why not more. */
 export interface Capabilities {

@@ -39,7 +39,7 @@ export class EventPump<E> implements AsyncDisposable {
     onFailure: (error: PantalaError) => void,
   ) {
     const settings: PumpSettings = { source, wakeUp: this.#wakeUp.fd, table: table.fd };
-    this.#thread = new Worker(script, { workerData: settings, execArgv: [], stdin: false });
+    this.#thread = new Worker(script, { workerData: settings, execArgv: [], stdin: false, trackUnmanagedFds: false });
     const failed = (message: string) => {
       if (!this.#stopping) onFailure(new PantalaError('internal', `the thread that reads events: ${message}`));
     };
@@ -47,7 +47,7 @@ export class EventPump<E> implements AsyncDisposable {
       if (report.kind === 'events') onEvents(report.events);
       else failed(report.message);
     });
-    this.#thread.on('error', (error) => failed(error.message));
+    this.#thread.on('error', (error) => failed(PantalaError.from(error).message));
     this.#thread.once('exit', () => {
       failed('it ended');
       this.#ended.resolve();

@@ -105,7 +105,15 @@ test('lines of mountinfo, with escapes and optional fields', () => {
 garbage
 25 30 0:22 / /proc rw - proc  rw`;
   expect(parseMountTable(text)).toEqual([
-    { id: 36, parentId: 35, device: '98:0', target: '/mnt 2', type: 'ext3', source: '/dev/ro\\ot', options: 'rw,errors=continue' },
+    {
+      id: 36,
+      parentId: 35,
+      device: '98:0',
+      target: '/mnt 2',
+      type: 'ext3',
+      source: '/dev/ro\\ot',
+      options: 'rw,errors=continue',
+    },
     { id: 25, parentId: 30, device: '0:22', target: '/proc', type: 'proc', source: '', options: 'rw' },
   ]);
 });

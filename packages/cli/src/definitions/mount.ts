@@ -1,0 +1,60 @@
+import { type Command, Option } from 'commander';
+import { type ActionWrapper, collect, examples } from './options.ts';
+
+/** `pantala mount`, `umount`, `mounts`: images that the kernel reads while they are still being fetched. */
+export function mountCommands(program: Command, action: ActionWrapper): void {
+  const directories = (command: Command): Command =>
+    command
+      .option('--state-dir <directory>', 'sockets and records of the worker', '/run/pantala/lazyfs')
+      .option('--cache-dir <directory>', 'blobs and bootstraps; on ext4, xfs or btrfs', '/var/lib/pantala/lazyfs');
+
+  directories(program.command('mount'))
+    .description('Mounts a Nydus image; its bytes are fetched as they are read.')
+    .argument('<directory>', 'where it is mounted; it is made')
+    .requiredOption('--bootstrap <file>', "the image's bootstrap")
+    .option('--bootstrap-digest <hex>', 'SHA-256 that the bootstrap must have')
+    .option(
+      '--blob-dir <directory>',
+      'folder with the stored blobs, each named by its id; may be repeated',
+      collect,
+      [],
+    )
+    .addOption(
+      new Option('--driver <name>', 'how the kernel is made to wait; default: what works').choices([
+        'fanotify',
+        'fuse',
+      ]),
+    )
+    .option('--loop', 'give the kernel loop devices, as before Linux 6.12')
+    .option('--json', 'print one line when it can be read')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala mount --bootstrap image.boot --blob-dir /srv/blobs /mnt/image',
+        'pantala mount --bootstrap image.boot --blob-dir /srv/blobs --driver fuse /mnt/image --json',
+      ),
+    )
+    .action(
+      action('mount', async (directory, options) =>
+        (await import('../commands/mount/mount.ts')).mount(directory, options),
+      ),
+    );
+
+  directories(program.command('umount'))
+    .description('Takes a lazy mount away; what it has cached stays.')
+    .argument('<directory>', 'where it is mounted')
+    .option('--lazy', 'also while it is in use: whoever uses it goes on')
+    .option('--json', 'print one line')
+    .addHelpText('after', examples('pantala umount /mnt/image'))
+    .action(
+      action('umount', async (directory, options) =>
+        (await import('../commands/mount/umount.ts')).umount(directory, options),
+      ),
+    );
+
+  directories(program.command('mounts'))
+    .description('Lists lazy mounts.')
+    .option('--json', 'print one line with all of them')
+    .addHelpText('after', examples('pantala mounts', 'pantala mounts --json'))
+    .action(action('mounts', async (options) => (await import('../commands/mount/mounts.ts')).mounts(options)));
+}

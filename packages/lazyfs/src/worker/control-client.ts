@@ -1,0 +1,62 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
+import { createInterface } from 'node:readline';
+import { ERROR_SURFACES, type ErrorCode, PantalaError } from '@pantala/base';
+
+/** Asks a worker. */
+export class ControlClient {
+  readonly #socket: string;
+
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  /**
+   * @returns what it answers, parsed; undefined when that is nothing
+   * @throws what the worker says; `unavailable` when none answers
+   */
+  async call(method: string, path: string, body?: object, signal?: AbortSignal): Promise<unknown> {
+    const response = await this.#send(method, path, body, signal);
+    const parts: Buffer[] = [];
+    for await (const part of response as AsyncIterable<Buffer>) parts.push(part);
+    const text = Buffer.concat(parts).toString('utf8');
+    const parsed: unknown = text === '' ? undefined : JSON.parse(text);
+    if ((response.statusCode ?? 500) >= 400) throw errorOf(parsed);
+    return parsed;
+  }
+
+  /** Lines as they come, until the worker or the signal ends them. */
+  async *lines(path: string, signal?: AbortSignal): AsyncGenerator<string> {
+    const response = await this.#send('GET', path, undefined, signal);
+    if ((response.statusCode ?? 500) >= 400) throw new PantalaError('unavailable', `GET ${path} was refused`);
+    yield* createInterface({ input: response });
+  }
+
+  async #send(method: string, path: string, body: object | undefined, signal?: AbortSignal): Promise<IncomingMessage> {
+    const sent = request({
+      socketPath: this.#socket,
+      method,
+      path,
+      ...(signal === undefined ? {} : { signal }),
+      headers: body === undefined ? {} : { 'content-type': 'application/json' },
+    });
+    sent.end(body === undefined ? undefined : JSON.stringify(body));
+    try {
+      const [response] = (await once(sent, 'response')) as [IncomingMessage];
+      return response;
+    } catch (cause) {
+      throw new PantalaError('unavailable', `no worker answers on ${this.#socket}`, { cause });
+    }
+  }
+}
+
+function errorOf(body: unknown): PantalaError {
+  if (typeof body === 'object' && body !== null && 'code' in body && 'message' in body && isErrorCode(body.code)) {
+    return new PantalaError(body.code, String(body.message));
+  }
+  return new PantalaError('internal', `the worker answered ${JSON.stringify(body)}`);
+}
+
+function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(ERROR_SURFACES, value);
+}

@@ -1,0 +1,69 @@
+import { spawn } from 'node:child_process';
+import { mkdirSync, openSync } from 'node:fs';
+import { getCompileCacheDir } from 'node:module';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { monotonicNow, PantalaError, sleep } from '@pantala/base';
+import { ControlClient } from './control-client.ts';
+import type { Places } from './places.ts';
+
+const SCRIPT = fileURLToPath(new URL('./worker-process.ts', import.meta.url));
+/** Milliseconds for a worker to answer, on a busy machine. */
+const START_DEADLINE = 60_000;
+const RETRY_PAUSE = 10;
+
+/**
+ * The worker that serves a state directory, started when there is none. It goes on when this process ends.
+ *
+ * @throws `unavailable` when it does not answer, naming its log; `permission-denied`
+ */
+export async function reachWorker(places: Places): Promise<ControlClient> {
+  const client = new ControlClient(places.api);
+  if (await answers(client)) return client;
+  try {
+    mkdirSync(places.stateDirectory, { recursive: true, mode: 0o700 });
+    mkdirSync(places.cacheDirectory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw PantalaError.from(error);
+  }
+  const log = openSync(places.log, 'a', 0o600);
+  const cache = getCompileCacheDir();
+  const compiled = process.env.NODE_COMPILE_CACHE ?? (cache === undefined ? undefined : dirname(cache));
+  const child = spawn(
+    process.execPath,
+    [SCRIPT, '--state-dir', places.stateDirectory, '--cache-dir', places.cacheDirectory],
+    {
+      stdio: ['ignore', log, log],
+      // Compiled once, worker and guardian start without the compiler of TypeScript: half of the time, 12 MB each.
+      env: { ...process.env, ...(compiled === undefined ? {} : { NODE_COMPILE_CACHE: compiled }) },
+      cwd: '/',
+      detached: true,
+    },
+  );
+  child.unref();
+  let ended: string | undefined;
+  child.once('error', (error) => {
+    ended = error.message;
+  });
+  child.once('exit', (code, signal) => {
+    ended = signal ?? `status ${code}`;
+  });
+  for (const deadline = monotonicNow() + START_DEADLINE; monotonicNow() < deadline; await sleep(RETRY_PAUSE)) {
+    if (await answers(client)) return client;
+    if (ended !== undefined && !(await answers(client))) break;
+  }
+  throw new PantalaError(
+    'unavailable',
+    `the worker of lazy mounts does not answer${ended === undefined ? '' : ` (${ended})`}; see ${places.log}`,
+  );
+}
+
+async function answers(client: ControlClient): Promise<boolean> {
+  try {
+    await client.call('GET', '/pantala/v1/worker');
+    return true;
+  } catch (error) {
+    if (PantalaError.from(error).code === 'unavailable') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,95 @@
+import { writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { ERROR_SURFACES, type Logger, PantalaError } from '@pantala/base';
+import { createLogger } from '@pantala/service';
+import { controlGroups, joinGroups } from '../guardian/control-groups.ts';
+import { TAKE_OVER } from '../guardian/messages.ts';
+import { placesOf } from './places.ts';
+import { LazyWorker } from './worker.ts';
+
+/** Milliseconds to complete what is in use when the service is to end for good. */
+const STOP_DEADLINE = 80_000;
+
+/**
+ * The worker's process.
+ *
+ * @param args `--state-dir`, `--cache-dir`, `--control-group` for each group that it belongs to, and `--role`: `first`
+ *   is started by a command, `worker` by the guardian, `standby` waits until the guardian says that it is needed
+ * @returns the exit status
+ */
+async function runWorker(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      'state-dir': { type: 'string' },
+      'cache-dir': { type: 'string' },
+      'control-group': { type: 'string', multiple: true },
+      role: { type: 'string', default: 'first' },
+    },
+  });
+  const { role } = values;
+  const groups = role === 'first' ? controlGroups().map(({ directory }) => directory) : (values['control-group'] ?? []);
+  const places = placesOf(values['state-dir'] ?? '', values['cache-dir'] ?? '');
+  if (role !== 'first') {
+    // The guardian's own group and its protection are not for its children.
+    joinGroups(groups);
+    writeFileSync('/proc/self/oom_score_adj', '0');
+  }
+  using logger = createLogger({ verbose: false, file: undefined, console: true });
+  if (role === 'standby' && !(await toldToTakeOver())) return 0;
+  // A process that is killed leaves none behind for the next one.
+  flushCompileCache();
+  const script = process.argv[1] ?? '';
+  const command = {
+    executable: process.execPath,
+    arguments: [
+      ...process.execArgv,
+      script,
+      '--state-dir',
+      places.stateDirectory,
+      '--cache-dir',
+      places.cacheDirectory,
+      ...groups.flatMap((group) => ['--control-group', group]),
+    ],
+  };
+  try {
+    await using worker = await LazyWorker.start({ places, command, logger });
+    logger.info('worker serves', { pid: process.pid, role, ms: Math.round(performance.now()) });
+    flushCompileCache();
+    await ended(worker, logger);
+    return 0;
+  } catch (thrown) {
+    const error = PantalaError.from(thrown);
+    logger.error('the worker ends', { error });
+    return ERROR_SURFACES[error.code].exit;
+  }
+}
+
+/** Resolves when the worker may end: told to give way (SIGUSR2), or to end the service (SIGTERM, SIGINT). */
+async function ended(worker: LazyWorker, logger: Logger): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const stop = (): void => {
+    worker.stop(AbortSignal.timeout(STOP_DEADLINE)).then(resolve, (error: unknown) => {
+      logger.error('the service goes on', { error });
+    });
+  };
+  process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGUSR2', resolve);
+  void worker.failed.then((error) => {
+    // Another one takes over, with what this one has not answered.
+    logger.error('the worker cannot go on', { error });
+    process.kill(process.pid, 'SIGKILL');
+  });
+  await promise;
+}
+
+/** Waits until the guardian needs this process; false when the guardian has gone. */
+async function toldToTakeOver(): Promise<boolean> {
+  // Everything is loaded: from here on it takes a few milliseconds.
+  process.stdout.write('ready\n');
+  for await (const line of createInterface({ input: process.stdin })) if (line === TAKE_OVER) return true;
+  return false;
+}
+
+process.exit(await runWorker(process.argv.slice(2)));

@@ -1,0 +1,176 @@
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { type Logger, monotonicNow, noMetrics, PantalaError, sleep } from '@pantala/base';
+import { tryLock } from '@pantala/linux';
+import { controlGroups, guardianGroups } from '../guardian/control-groups.ts';
+import { GuardianLink } from '../guardian/guardian-link.ts';
+import { inherited } from '../guardian/held.ts';
+import type { WorkerCommand } from '../guardian/messages.ts';
+import { LazyMounts, type MountState } from '../mounting/lazy-mounts.ts';
+import type { MountRequest } from '../mounting/mount-request.ts';
+import { type Capabilities, tryDrivers } from '../mounting/trial.ts';
+import { type ControlRoutes, ControlServer } from './control-server.ts';
+import { Drivers } from './drivers.ts';
+import type { Places } from './places.ts';
+
+export interface WorkerOptions {
+  readonly places: Places;
+  /** How a worker is started; used when this one dies. */
+  readonly command: WorkerCommand;
+  readonly logger: Logger;
+}
+
+/** Milliseconds for the worker before this one to be gone from the lock. */
+const LOCK_DEADLINE = 10_000;
+const LOCK_PAUSE = 5;
+/** oom_score_adj where the guardian's cannot be lowered: the worker is to be taken before it. */
+const EARLIER = 500;
+
+/** What `pantala mount` prints. */
+export interface MountLine {
+  readonly mounted: string;
+  readonly driver: string;
+  readonly workerPid: number;
+  readonly guardianPid: number;
+  readonly api: string;
+}
+
+/** The process that fills blobs and answers for all mounts of a state directory. */
+export class LazyWorker implements AsyncDisposable {
+  readonly #options: WorkerOptions;
+  readonly #drivers: Drivers;
+  readonly #lock: number;
+  #guardian: GuardianLink | undefined;
+  #mounts: LazyMounts | undefined;
+  #server: ControlServer | undefined;
+  #capabilities: Promise<Capabilities> | undefined;
+  readonly #failed = Promise.withResolvers<PantalaError>();
+
+  private constructor(options: WorkerOptions, lock: number) {
+    this.#options = options;
+    this.#lock = lock;
+    this.#drivers = new Drivers({
+      inherited: inherited(process.env),
+      logger: options.logger,
+      onNewDescriptors: () => this.#hold(),
+      onFailure: (error) => this.#failed.resolve(error),
+    });
+  }
+
+  /**
+   * Takes over what the worker before this one left, and answers.
+   *
+   * @throws `already-exists` when another one serves this state directory
+   */
+  static async start(options: WorkerOptions): Promise<LazyWorker> {
+    const { places, logger } = options;
+    mkdirSync(places.stateDirectory, { recursive: true, mode: 0o700 });
+    const worker = new LazyWorker(options, await lock(places.lock));
+    if (worker.#drivers.held.descriptors.access !== undefined || worker.#drivers.held.descriptors.fuse !== undefined) {
+      await worker.#connect(true);
+    }
+    worker.#mounts = await LazyMounts.open({
+      places,
+      capabilities: () => worker.capabilities(),
+      driver: (name) => worker.#drivers.get(name),
+      generation: worker.#drivers.generation,
+      logger,
+      metrics: noMetrics,
+    });
+    worker.#server = await ControlServer.listen(places.api, worker.#routes(worker.#mounts), logger);
+    return worker;
+  }
+
+  /** Resolves when it can serve no longer: its process must end, and another one takes over. */
+  get failed(): Promise<PantalaError> {
+    return this.#failed.promise;
+  }
+
+  capabilities(): Promise<Capabilities> {
+    this.#capabilities ??= tryDrivers(this.#options.places.blobs);
+    return this.#capabilities;
+  }
+
+  /** Has a guardian hold what there is to hold. */
+  async #hold(): Promise<void> {
+    if (this.#guardian === undefined) await this.#connect(false);
+    else await this.#guardian.renew();
+  }
+
+  async #connect(existing: boolean): Promise<void> {
+    const { places, command, logger } = this.#options;
+    const settings = {
+      socket: places.guardianSocket,
+      worker: command,
+      controlGroups: guardianGroups(controlGroups()),
+      log: places.log,
+    };
+    this.#guardian = await GuardianLink.open({ settings, held: () => this.#drivers.held, logger }, existing);
+    if (!this.#guardian.spared) raiseOomScore(logger);
+  }
+
+  #line({ mounted, driver }: MountState): MountLine {
+    const { places } = this.#options;
+    return { mounted, driver, workerPid: process.pid, guardianPid: this.#guardian?.pid ?? 0, api: places.api };
+  }
+
+  #routes(mounts: LazyMounts): ControlRoutes {
+    return {
+      'GET /pantala/v1/worker': async () => ({
+        body: { pid: process.pid, guardian: this.#guardian?.pid ?? 0, spared: this.#guardian?.spared ?? false },
+      }),
+      'GET /pantala/v1/capabilities': async () => ({ body: await this.capabilities() }),
+      'GET /pantala/v1/mounts': async () => ({
+        body: mounts.list().map((state) => ({ ...state, ...this.#line(state) })),
+      }),
+      'POST /pantala/v1/mounts': async ({ body }) => ({ body: this.#line(await mounts.mount(body as MountRequest)) }),
+      'DELETE /pantala/v1/mounts': async ({ url }) => {
+        const target = url.searchParams.get('target') ?? '';
+        await mounts.unmount(target, { detach: url.searchParams.get('lazy') === 'true' });
+        return { body: { unmounted: target } };
+      },
+    };
+  }
+
+  /**
+   * Ends the service for good: nobody holds back readers any more.
+   *
+   * @throws `failed-precondition` naming mounts that are in use and cannot be completed
+   */
+  async stop(signal: AbortSignal): Promise<void> {
+    await this.#mounts?.stop(signal);
+    await this.#guardian?.leave();
+  }
+
+  /** Gives way to another worker: mounts and guardian stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server?.[Symbol.asyncDispose]();
+    await this.#drivers.pause();
+    await this.#mounts?.[Symbol.asyncDispose]();
+    closeSync(this.#lock);
+    this.#guardian?.[Symbol.dispose]();
+  }
+}
+
+async function lock(path: string): Promise<number> {
+  const file = openSync(path, 'a', 0o600);
+  const deadline = monotonicNow() + LOCK_DEADLINE;
+  while (!tryLock(file)) {
+    if (monotonicNow() > deadline) {
+      closeSync(file);
+      throw new PantalaError('already-exists', `another worker serves ${path}`);
+    }
+    await sleep(LOCK_PAUSE);
+  }
+  return file;
+}
+
+/** The OOM killer takes the worker, whom the guardian replaces, rather than the guardian. */
+function raiseOomScore(logger: Logger): void {
+  try {
+    if (Number(readFileSync('/proc/self/oom_score_adj', 'utf8')) < EARLIER) {
+      writeFileSync('/proc/self/oom_score_adj', String(EARLIER));
+    }
+  } catch (error) {
+    logger.warn('the OOM killer may take the guardian', { error });
+  }
+}
