@@ -44,7 +44,15 @@ export async function run(args: readonly string[]): Promise<number> {
       }
     };
 
-  for (const define of [roleCommands, upCommands, getCommands, imageCommands, machineCommands, mountCommands, taskCommands]) {
+  for (const define of [
+    roleCommands,
+    upCommands,
+    getCommands,
+    imageCommands,
+    machineCommands,
+    mountCommands,
+    taskCommands,
+  ]) {
     define(program, action);
   }
 

@@ -26,6 +26,8 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
       ]),
     )
     .option('--loop', 'give the kernel loop devices, as before Linux 6.12')
+    .option('--no-prefetch', 'fetch only what is read; else the whole image follows in the background')
+    .option('--prefetch-files <file>', 'paths in the image that are fetched first, a line each')
     .option('--json', 'print one line when it can be read')
     .addHelpText(
       'after',
@@ -37,6 +39,22 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
     .action(
       action('mount', async (directory, options) =>
         (await import('../commands/mount/mount.ts')).mount(directory, options),
+      ),
+    );
+
+  directories(program.command('prefetch'))
+    .description('Fetches what a lazy mount lacks; ends when it is there.')
+    .argument('<directory>', 'where it is mounted')
+    .option('--prefetch-files <file>', 'paths in the image, a line each, that are fetched first')
+    .option('--only-files', 'nothing but these')
+    .option('--json', 'print one line')
+    .addHelpText(
+      'after',
+      examples('pantala prefetch /mnt/image', 'pantala prefetch /mnt/image --prefetch-files hot.txt --only-files'),
+    )
+    .action(
+      action('prefetch', async (directory, options) =>
+        (await import('../commands/mount/prefetch.ts')).prefetch(directory, options),
       ),
     );
 

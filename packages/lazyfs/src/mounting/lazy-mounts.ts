@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { type Logger, type Metrics, PantalaError } from '@pantala/base';
+import { AbortScope, byteStringOf, type Logger, type Metrics, PantalaError, shown } from '@pantala/base';
 import { BlobCache } from '../cache/index.ts';
 import type { LazyBlob } from '../contract.ts';
 import type { AttachedBlob, DriverName, LazyDriver, ServedBlob } from '../driver.ts';
+import { planPrefetch, prefetch } from '../prefetch/index.ts';
 import type { Places } from '../worker/places.ts';
 import { BootstrapStore } from './bootstrap-store.ts';
 import { mountErofs, mountedErofs, unmountErofs } from './erofs.ts';
 import { type MountRecord, MountRecords } from './mount-record.ts';
-import type { MountRequest } from './mount-request.ts';
+import type { MountRequest, PrefetchSettings } from './mount-request.ts';
 import { type OpenedImage, openImage } from './opened-image.ts';
 import type { Capabilities } from './trial.ts';
 
@@ -39,6 +40,8 @@ interface Mount {
   record: MountRecord;
   attached: AttachedBlob[];
   image: Promise<OpenedImage> | undefined;
+  /** Ends what is fetched for it in the background. */
+  readonly ended: AbortController;
 }
 
 /** All lazy mounts of a state directory. */
@@ -103,9 +106,8 @@ export class LazyMounts implements AsyncDisposable {
    */
   unmount(target: string, options: { readonly detach: boolean }): Promise<void> {
     return this.#inTurn(async () => {
-      const path = await realpath(target).catch(() => resolve(target));
-      const mount = this.#mounts.get(path);
-      if (mount === undefined) throw new PantalaError('not-found', `${path} is no lazy mount of this worker`);
+      const mount = await this.#find(target);
+      const path = mount.record.request.target;
       if (mountedErofs(path) === mount.record.device) await unmountErofs(path, options);
       this.#mounts.delete(path);
       this.#records.remove(mount.record.id);
@@ -144,6 +146,7 @@ export class LazyMounts implements AsyncDisposable {
       },
       attached: [],
       image: Promise.resolve(image),
+      ended: new AbortController(),
     };
     try {
       await this.#attach(mount, driver);
@@ -173,7 +176,7 @@ export class LazyMounts implements AsyncDisposable {
   async #open(bootstrap: string, request: MountRequest): Promise<OpenedImage> {
     const { logger, metrics } = this.#options;
     const parts = { logger, metrics, signal: this.#closing.signal };
-    return openImage(this.#bootstraps.path(bootstrap), request.sources, this.#cache, parts);
+    return openImage(this.#bootstraps.path(bootstrap), request, this.#cache, parts);
   }
 
   /** The image of a mount, opened once; a failure is forgotten, so that the next reader tries again. */
@@ -221,16 +224,61 @@ export class LazyMounts implements AsyncDisposable {
     this.#records.save(mount.record);
   }
 
+  /** Opens a mount's image if it is not open; whoever reads tries again after a failure. */
+  async #tryToOpen(mount: Mount): Promise<void> {
+    await this.#imageOf(mount).catch((error: unknown) => {
+      this.#options.logger.warn('an image cannot be opened', { target: mount.record.request.target, error });
+    });
+  }
+
+  /** Fetches what was ordered at the mount, behind every reader. */
   async #background(mount: Mount): Promise<void> {
     const { logger } = this.#options;
+    const { target, prefetch: settings = {} } = mount.record.request;
+    if (mount.record.complete || settings.enabled === false) return;
     try {
-      await this.#imageOf(mount);
+      const { plan, blobs } = await this.#imageOf(mount);
+      const { all = true, lanes } = settings;
+      for (const missing of plan.missing) logger.warn('the image has no such file', { target, file: shown(missing) });
+      const options = { all, logger, signal: mount.ended.signal, ...(lanes === undefined ? {} : { lanes }) };
+      const { broken } = await prefetch(plan, blobs, options);
+      logger.info('prefetching is done', { target, broken });
     } catch (error) {
-      logger.warn('an image cannot be opened', { target: mount.record.request.target, error });
+      if (!mount.ended.signal.aborted) logger.warn('prefetching ended', { target, error });
     }
   }
 
+  /**
+   * Fetches a mount's image now: what is named, then all of it when that is wanted.
+   *
+   * @returns ranges that no source has the right bytes of
+   * @throws `not-found` for a directory that is no mount, or a file that the image does not have; the signal's reason
+   */
+  async prefetch(
+    target: string,
+    settings: PrefetchSettings,
+    signal: AbortSignal,
+  ): Promise<{ readonly broken: number }> {
+    const mount = await this.#find(target);
+    const image = await this.#imageOf(mount);
+    const plan = planPrefetch(await image.tree(), (settings.files ?? []).map(byteStringOf));
+    const [missing] = plan.missing;
+    if (missing !== undefined) throw new PantalaError('not-found', `the image has no ${shown(missing)}`);
+    using scope = new AbortScope([signal, mount.ended.signal]);
+    const { all = true, lanes } = settings;
+    const options = { all, logger: this.#options.logger, signal: scope.signal };
+    return prefetch(plan, image.blobs, { ...options, ...(lanes === undefined ? {} : { lanes }) });
+  }
+
+  async #find(target: string): Promise<Mount> {
+    const path = await realpath(target).catch(() => resolve(target));
+    const mount = this.#mounts.get(path);
+    if (mount === undefined) throw new PantalaError('not-found', `${path} is no lazy mount of this worker`);
+    return mount;
+  }
+
   async #release(mount: Mount): Promise<void> {
+    mount.ended.abort(new PantalaError('cancelled', 'it is no longer mounted'));
     for (const attached of mount.attached.splice(0)) await attached[Symbol.asyncDispose]();
     const image = await mount.image?.catch(() => undefined);
     await image?.[Symbol.asyncDispose]();
@@ -249,7 +297,7 @@ export class LazyMounts implements AsyncDisposable {
     for (const record of this.#records.all()) {
       const { target } = record.request;
       const isThere = record.device !== '' && mountedErofs(target) === record.device;
-      const mount: Mount = { record, attached: [], image: undefined };
+      const mount: Mount = { record, attached: [], image: undefined, ended: new AbortController() };
       if (!isThere) {
         logger.info('a mount is gone', { target });
         this.#records.remove(record.id);
@@ -284,7 +332,6 @@ export class LazyMounts implements AsyncDisposable {
     try {
       const mount = await this.#mountNew({ ...record.request, bootstrap }, Date.now());
       this.#update(mount, { request: record.request });
-      void this.#background(mount);
     } catch (error) {
       logger.error('a lost mount cannot be mounted afresh', { target, error });
     }
@@ -293,8 +340,10 @@ export class LazyMounts implements AsyncDisposable {
 
   /** Opens what outlived the last worker; until then the cache evicts nothing. */
   async #openAll(): Promise<void> {
-    for (const mount of this.#mounts.values()) await this.#background(mount);
-    if (!this.#closing.signal.aborted) await this.#cache.allowEviction();
+    for (const mount of this.#mounts.values()) await this.#tryToOpen(mount);
+    if (this.#closing.signal.aborted) return;
+    await this.#cache.allowEviction();
+    for (const mount of this.#mounts.values()) void this.#background(mount);
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -357,6 +406,7 @@ export class LazyMounts implements AsyncDisposable {
     this.#closing.abort(new PantalaError('cancelled', 'the worker ends'));
     await this.#turn;
     for (const mount of this.#mounts.values()) {
+      mount.ended.abort(new PantalaError('cancelled', 'the worker ends'));
       const image = await mount.image?.catch(() => undefined);
       await image?.[Symbol.asyncDispose]();
     }

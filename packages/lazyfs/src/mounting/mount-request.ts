@@ -1,16 +1,29 @@
-import type { Credentials } from '@pantala/oci';
+import type { ConfiguredSources } from '../config/index.ts';
 import type { DriverName } from '../driver.ts';
-import type { LocalSourceOptions, RegistrySourceOptions } from '../sources/index.ts';
+
+type ConfiguredRegistry = Extract<ConfiguredSources, { kind: 'registry' }>;
 
 /** Where a mount's bytes come from, as it is kept and sent: plain data. */
 export type SourceSettings =
-  | { readonly kind: 'local'; readonly local: LocalSourceOptions }
-  | {
-      readonly kind: 'registry';
-      readonly registry: Omit<RegistrySourceOptions, 'credentials'>;
-      /** The caller's own: as given, or from a Docker configuration file, which is read whenever they are asked for. */
-      readonly credentials?: Credentials | { readonly kind: 'docker'; readonly path: string };
-    };
+  | ConfiguredSources
+  | (Omit<ConfiguredRegistry, 'credentials'> & {
+      /** A Docker configuration file with the caller's own, read whenever they are asked for. */
+      readonly credentials: { readonly kind: 'docker'; readonly path: string };
+    });
+
+/** What is fetched before it is read. */
+export interface PrefetchSettings {
+  /** Whether anything is. Default true. */
+  readonly enabled?: boolean;
+  /** Whether the whole image is, after the lists of image and mount, so that it stands on its own. Default true. */
+  readonly all?: boolean;
+  /** Paths in the image. */
+  readonly files?: readonly string[];
+  /** Ranges at once, 1 to 64. Default 4. */
+  readonly lanes?: number;
+  /** Stored bytes a second. Default: no limit. */
+  readonly bandwidth?: number;
+}
 
 export interface MountRequest {
   /** Directory; it is made. */
@@ -24,8 +37,7 @@ export interface MountRequest {
   readonly driver?: DriverName;
   /** Whether devices go through loop devices, which only the FUSE driver can fill. Default: where there is no other way. */
   readonly loop?: boolean;
-  /** Whether the whole image is fetched in the background, so that it stands on its own. Default true. */
-  readonly prefetchAll?: boolean;
-  /** Paths in the image that are fetched first. */
-  readonly prefetchFiles?: readonly string[];
+  readonly prefetch?: PrefetchSettings;
+  /** Stored bytes that one request fetches along at most; 0: only what is asked for. Default 1 MiB. */
+  readonly pieceLength?: number;
 }

@@ -1,15 +1,21 @@
 import { readFile } from 'node:fs/promises';
+import { byteStringOf, TokenBucket } from '@pantala/base';
 import { type CredentialSource, dockerConfigCredentials } from '@pantala/oci';
-import { decodeBootstrap } from '@pantala/rafs';
-import { type BlobCache, type BlobHandle, layoutsOf } from '../cache/index.ts';
+import { decodeBootstrap, type RafsImage } from '@pantala/rafs';
+import { type BlobAccess, type BlobCache, type BlobHandle, layoutsOf } from '../cache/index.ts';
+import { type PrefetchPlan, planPrefetch } from '../prefetch/index.ts';
 import { localSources, registrySources, type SourceChain, type SourceParts } from '../sources/index.ts';
-import type { SourceSettings } from './mount-request.ts';
+import type { MountRequest, SourceSettings } from './mount-request.ts';
 
 /** An image whose blobs can be filled. Disposing it gives them back. */
 export interface OpenedImage extends AsyncDisposable {
   /** In the order of the image's device table. */
   readonly blobs: readonly BlobHandle[];
   readonly sources: SourceChain;
+  /** What is fetched before it is read, in order. */
+  readonly plan: PrefetchPlan;
+  /** Reads the image's tree again: nobody keeps it, for it is larger than everything else of a mount. */
+  tree(): Promise<RafsImage>;
 }
 
 /**
@@ -20,19 +26,30 @@ export interface OpenedImage extends AsyncDisposable {
  */
 export async function openImage(
   bootstrap: string,
-  settings: SourceSettings,
+  request: Pick<MountRequest, 'sources' | 'prefetch' | 'pieceLength'>,
   cache: BlobCache,
   parts: SourceParts & { readonly signal: AbortSignal },
 ): Promise<OpenedImage> {
-  const image = decodeBootstrap(await readFile(bootstrap));
+  const tree = async (): Promise<RafsImage> => decodeBootstrap(await readFile(bootstrap));
+  const image = await tree();
   await using opening = new AsyncDisposableStack();
-  const sources = opening.use(sourcesOf(settings, parts));
+  const sources = opening.use(sourcesOf(request.sources, parts));
   const options = { urgency: 'demand', signal: parts.signal } as const;
   const layouts = await layoutsOf(image, { directory: cache.directory, fetcher: sources }, options);
   const blobs: BlobHandle[] = [];
-  for (const layout of layouts) blobs.push(opening.use(await cache.blob(layout, { fetcher: sources })));
+  const { bandwidth, files = [] } = request.prefetch ?? {};
+  const access: BlobAccess = {
+    fetcher: sources,
+    ...(request.pieceLength === undefined ? {} : { pieceLength: request.pieceLength }),
+    ...(bandwidth === undefined ? {} : { prefetchLimiter: new TokenBucket({ rate: bandwidth }) }),
+  };
+  for (const layout of layouts) blobs.push(opening.use(await cache.blob(layout, access)));
+  const plan = planPrefetch(
+    image,
+    files.map((file) => byteStringOf(file)),
+  );
   const opened = opening.move();
-  return { blobs, sources, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+  return { blobs, sources, plan, tree, [Symbol.asyncDispose]: () => opened.disposeAsync() };
 }
 
 function sourcesOf(settings: SourceSettings, parts: SourceParts): SourceChain {

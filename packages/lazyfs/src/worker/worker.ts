@@ -6,7 +6,7 @@ import { GuardianLink } from '../guardian/guardian-link.ts';
 import { inherited } from '../guardian/held.ts';
 import type { WorkerCommand } from '../guardian/messages.ts';
 import { LazyMounts, type MountState } from '../mounting/lazy-mounts.ts';
-import type { MountRequest } from '../mounting/mount-request.ts';
+import type { MountRequest, PrefetchSettings } from '../mounting/mount-request.ts';
 import { type Capabilities, tryDrivers } from '../mounting/trial.ts';
 import { type ControlRoutes, ControlServer } from './control-server.ts';
 import { Drivers } from './drivers.ts';
@@ -123,6 +123,9 @@ export class LazyWorker implements AsyncDisposable {
         body: mounts.list().map((state) => ({ ...state, ...this.#line(state) })),
       }),
       'POST /pantala/v1/mounts': async ({ body }) => ({ body: this.#line(await mounts.mount(body as MountRequest)) }),
+      'POST /pantala/v1/prefetch': async ({ url, body, signal }) => ({
+        body: await mounts.prefetch(url.searchParams.get('target') ?? '', (body ?? {}) as PrefetchSettings, signal),
+      }),
       'DELETE /pantala/v1/mounts': async ({ url }) => {
         const target = url.searchParams.get('target') ?? '';
         await mounts.unmount(target, { detach: url.searchParams.get('lazy') === 'true' });

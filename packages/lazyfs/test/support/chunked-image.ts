@@ -55,6 +55,10 @@ export class CopiedBlob implements LazyBlob {
     return this.#present.every(Boolean);
   }
 
+  get filled(): { bytes: number; of: number } {
+    return { bytes: this.#present.filter(Boolean).length * this.#chunkSize, of: this.size };
+  }
+
   async ensure(range: ByteRange, options: ReadOptions): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     const first = Math.floor(range.start / this.#chunkSize);

@@ -1,0 +1,165 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ControlClient, type DriverName, type MountLine, placesOf } from '@pantala/lazyfs';
+import { type Program, Program as Programs, pantala, run, Scratch, until } from '@pantala/testkit';
+
+/** What comparing readers found. */
+export interface Comparison {
+  readonly reads: number;
+  readonly bytes: number;
+  readonly errors: readonly unknown[];
+  readonly wrong: readonly unknown[];
+  /** Milliseconds of the longest reads, ascending. */
+  readonly waits: readonly number[];
+}
+
+export interface BuiltImage {
+  readonly tree: string;
+  readonly bootstrap: string;
+  readonly blobs: string;
+}
+
+/** Lazy mounts in a scratch directory, with a worker and a guardian of their own. */
+export class LazyStage implements AsyncDisposable {
+  readonly scratch = Scratch.create('lazy');
+  readonly places = placesOf(this.scratch.join('run'), this.scratch.join('cache'));
+  readonly worker = new ControlClient(this.places.api);
+  readonly #targets = new Set<string>();
+  /** Guardians and workers that were seen, to be ended when the test is over. */
+  readonly #processes = new Set<number>();
+
+  get options(): string[] {
+    return ['--state-dir', this.places.stateDirectory, '--cache-dir', this.places.cacheDirectory];
+  }
+
+  /** Builds an image of a tree. @param options of `pantala image build` */
+  async build(tree: string, options: readonly string[] = []): Promise<BuiltImage> {
+    const blobs = this.scratch.join('blobs');
+    mkdirSync(blobs, { recursive: true });
+    const bootstrap = `${tree}.bootstrap`;
+    await this.command('image', 'build', tree, '-B', bootstrap, '-D', blobs, '--no-progress', '--json', ...options);
+    return { tree, bootstrap, blobs };
+  }
+
+  /** Runs a command of Pantala to its end. @returns what it printed */
+  async command(...args: readonly string[]): Promise<string> {
+    const program = await pantala(args);
+    const status = await program.exited;
+    if (status.code !== 0) throw new Error(`pantala ${args.join(' ')}: status ${status.code}\n${program.tail()}`);
+    return program.stdout;
+  }
+
+  async mount(image: BuiltImage, name: string, ...options: readonly string[]): Promise<MountLine> {
+    const target = this.scratch.join(name);
+    this.#targets.add(target);
+    const source = ['--bootstrap', image.bootstrap, '--blob-dir', image.blobs];
+    const line = JSON.parse(
+      await this.command('mount', ...source, ...this.options, ...options, target, '--json'),
+    ) as MountLine;
+    this.#processes.add(line.workerPid).add(line.guardianPid);
+    return line;
+  }
+
+  async umount(name: string): Promise<void> {
+    await this.command('umount', ...this.options, this.scratch.join(name));
+  }
+
+  async mounts(): Promise<MountLine[]> {
+    return JSON.parse(await this.command('mounts', ...this.options, '--json')) as MountLine[];
+  }
+
+  /** Processes that serve now; undefined while none does. */
+  async serving(): Promise<{ readonly pid: number; readonly guardian: number } | undefined> {
+    try {
+      const found = (await this.worker.call('GET', '/pantala/v1/worker')) as { pid: number; guardian: number };
+      this.#processes.add(found.pid).add(found.guardian);
+      return found;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Kills the worker that serves and waits for the next one. @returns its number */
+  async killWorker(): Promise<number> {
+    const before = await this.#servingNow();
+    process.kill(before.pid, 'SIGKILL');
+    const next = await until(
+      async () => {
+        const found = await this.serving();
+        return found !== undefined && found.pid !== before.pid ? found : undefined;
+      },
+      { what: 'another worker serves' },
+    );
+    return next.pid;
+  }
+
+  /** Kills the guardian and waits for the next one. */
+  async killGuardian(): Promise<number> {
+    const before = await this.#servingNow();
+    process.kill(before.guardian, 'SIGKILL');
+    const next = await until(
+      async () => {
+        const found = await this.serving();
+        return found !== undefined && found.guardian !== before.guardian && found.guardian !== 0 ? found : undefined;
+      },
+      { what: 'another guardian holds' },
+    );
+    return next.guardian;
+  }
+
+  async #servingNow(): Promise<{ readonly pid: number; readonly guardian: number }> {
+    return until(() => this.serving(), { what: 'a worker serves' });
+  }
+
+  /** Starts readers that compare; see compare.py. */
+  compare(image: BuiltImage, name: string, readers: number, seconds: number, seed = 1): Promise<Program> {
+    const script = join(import.meta.dirname, 'compare.py');
+    const args = [script, image.tree, this.scratch.join(name), String(readers), String(seconds), String(seed)];
+    return Programs.start('python3', args, { name: 'comparing readers' });
+  }
+
+  async compared(program: Program): Promise<Comparison> {
+    const { code } = await program.exited;
+    if (code !== 0) throw new Error(`comparing readers: status ${code}\n${program.tail()}`);
+    return JSON.parse(program.stdout) as Comparison;
+  }
+
+  log(): string {
+    return readFileSync(this.places.log, 'utf8');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.serving();
+    for (const target of this.#targets) await run('umount', ['-l', target], { check: false });
+    // The guardian first: it would start another worker.
+    for (const line of this.log().matchAll(/"pid":(\d+)/g)) this.#processes.add(Number(line[1]));
+    for (const pid of [...this.#processes].toReversed()) {
+      if (isOurs(pid, this.places.stateDirectory)) kill(pid);
+    }
+    await until(async () => (await this.serving()) === undefined, { what: 'the worker is gone' });
+    await this.scratch[Symbol.asyncDispose]();
+  }
+}
+
+/** Whether a number is still that of a process that was started for this stage: numbers are used again. */
+function isOurs(pid: number, stateDirectory: string): boolean {
+  try {
+    const environment = readFileSync(`/proc/${pid}/environ`, 'latin1');
+    const args = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+    return pid > 1 && (environment.includes(stateDirectory) || args.includes(stateDirectory));
+  } catch {
+    return false;
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+export const DRIVERS: readonly { readonly driver: DriverName; readonly options: readonly string[] }[] = [
+  { driver: 'fanotify', options: ['--driver', 'fanotify'] },
+];
