@@ -68,7 +68,7 @@ setup_system() {
 }
 
 DEMO_SYSTEM_PACKAGES=(docker-registry containerd runc iproute2 ethtool)
-TEST_SYSTEM_PACKAGES=("${DEMO_SYSTEM_PACKAGES[@]}" python3 nginx-light apache2-utils curl openssl xfsprogs btrfs-progs)
+TEST_SYSTEM_PACKAGES=("${DEMO_SYSTEM_PACKAGES[@]}" python3 nginx-light apache2-utils curl openssl xfsprogs btrfs-progs systemd)
 
 # Replaces this shell with the pinned Node running a TypeScript file of the checkout.
 run_node() {

@@ -21,7 +21,11 @@ export function originOptions(
   given: { readonly limiter: RateLimiter | undefined; readonly ownListeners: () => readonly ListenerAddress[] },
 ): OriginOptions {
   return {
-    addresses: { ownListeners: given.ownListeners },
+    addresses: {
+      ...(origin.addresses.allow.length === 0 ? {} : { allow: origin.addresses.allow }),
+      deny: origin.addresses.deny,
+      ownListeners: given.ownListeners,
+    },
     trust: origin.trust.map(({ hosts, insecure, authorities }) => ({
       ...(hosts === undefined ? {} : { hosts }),
       insecure,

@@ -369,7 +369,7 @@ describe('unix sockets', () => {
   });
 
   // What Go's clients send is "localhost"; Java's ones send the path. Node's HTTP/2 stack refuses an authority that
-  // is none before gRPC sees it: this says which callers are served.
+  // is none before gRPC sees it, and no option of it changes that: this says which callers are served.
   test.each([
     ['localhost', true],
     ['', false],

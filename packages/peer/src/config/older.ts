@@ -87,7 +87,7 @@ export const olderProxySchema = section(
         key: text(),
         hosts: list(section({ regx: pattern('.*'), insecure: flag(false), certs: list(text()) })),
       },
-      { unused: { sni: 'TLS without a proxy request in front of it is not taken over' } },
+      { unused: { sni: 'TLS without a proxy request in front of it is not taken over: send it through CONNECT' } },
     ),
     whiteList: list(section({ host: text(), regx: pattern(), ports: list(text()) })),
     basicAuth: optionalSection({ username: text(), password: text() }),
@@ -95,7 +95,7 @@ export const olderProxySchema = section(
   {
     unused: {
       dumpHTTPContent: 'contents are never logged',
-      extraRegistryMirrors: 'one port serves every registry: name it in X-Dragonfly-Registry',
+      extraRegistryMirrors: 'one port serves every registry: X-Dragonfly-Registry or ?ns= names it',
     },
   },
 );
@@ -272,7 +272,13 @@ export function compileOlder(file: OlderFile, proxy: OlderProxyFile, readText: (
       highPercent: storage.diskGCThresholdPercent,
       lowPercent: Math.max(0, storage.diskGCThresholdPercent - EVICTION_DISTANCE_PERCENT),
     },
-    origin: { headers: {}, maxRetries: 1, redirectTtl: 10 * MINUTE, trust: trustOf(proxy, readText) },
+    origin: {
+      headers: {},
+      maxRetries: 1,
+      addresses: { allow: [], deny: [] },
+      redirectTtl: 10 * MINUTE,
+      trust: trustOf(proxy, readText),
+    },
     proxy: compileProxy(proxy, {
       listen,
       readText,

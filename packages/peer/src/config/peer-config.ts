@@ -88,6 +88,8 @@ export interface PeerConfig {
     /** 0: redirects are not remembered. */
     readonly redirectTtl: number;
     readonly trust: readonly TrustRule[];
+    /** Blocks of addresses that origins may have; with nothing in `allow`, all but those in `deny`. */
+    readonly addresses: { readonly allow: readonly string[]; readonly deny: readonly string[] };
   };
   readonly proxy: ProxyOptions;
   readonly health: Address & { readonly paths: readonly string[] };

@@ -16,6 +16,7 @@ import {
   text,
   withTls,
 } from '@pantala/service';
+import { addressBlock } from './address-block.ts';
 import { pattern } from './pattern.ts';
 import { EVERYWHERE, HOUR, LOOPBACK, MINUTE, NO_RATE_LIMIT, type PeerConfig } from './peer-config.ts';
 
@@ -102,6 +103,7 @@ export const todaySchema = section(
         enableCacheTemporaryRedirect: flag(true),
         cacheTemporaryRedirectTTL: duration(10 * MINUTE),
         registries: list(section({ host: text(), insecure: flag(false), ca: list(text()) })),
+        addresses: section({ allow: list(addressBlock), deny: list(addressBlock) }),
       },
       {
         unused: {
@@ -233,6 +235,7 @@ export function compileToday(file: TodayFile, readText: (path: string) => string
     origin: {
       headers: backend.requestHeader,
       maxRetries: backend.maxRetries,
+      addresses: backend.addresses,
       redirectTtl: backend.enableCacheTemporaryRedirect ? backend.cacheTemporaryRedirectTTL : 0,
       trust: [
         ...backend.registries.map((registry) => ({
