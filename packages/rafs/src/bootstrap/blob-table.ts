@@ -146,8 +146,15 @@ export function blobFault(
   if (!has(BLOB_FEATURES.chunkInfoV2) && has(BLOB_FEATURES.zran | BLOB_FEATURES.batch)) {
     return { field: 'features', fact: `is 0x${blob.features.toString(16)}: ZRan and batches need version 2` };
   }
-  if (blob.compressedSize > MAX_COMPRESSED_BLOB) {
-    return { field: 'compressed_size', fact: `is ${blob.compressedSize}, more than ${MAX_COMPRESSED_BLOB}` };
+  for (const [field, bytes] of [
+    ['compressed_size', blob.compressedSize],
+    ['ci_offset', blob.chunkInfo.offset],
+    ['ci_compressed_size', blob.chunkInfo.compressedSize],
+    ['ci_uncompressed_size', blob.chunkInfo.uncompressedSize],
+    ['blob_meta_size', blob.metaSize],
+  ] as const) {
+    if (!(bytes >= 0 && bytes <= MAX_COMPRESSED_BLOB))
+      return { field, fact: `is ${bytes}, more than ${MAX_COMPRESSED_BLOB}` };
   }
   const { uncompressedSize } = blob;
   // A tar may end in an odd place, its files do not.

@@ -27,20 +27,24 @@ export interface ImageShape {
 }
 
 /** Images whose blobs do not exist: bootstraps say all of this and nothing more. */
-export const arbitraryImage: fc.Arbitrary<RafsImage> = fc
-  .record({
-    chunkSize: fc.constantFrom(0x1000, 0x10000, 0x100000, 0x1000000),
-    blobs: fc.constantFrom(1, 2, 5),
-    compressor: fc.constantFrom('none' as const, 'lz4_block' as const, 'zstd' as const),
-    tarfs: fc.oneof({ weight: 5, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
-    batches: fc.boolean(),
-    crc: fc.boolean(),
-  })
-  .chain((shape) =>
-    fc
-      .tuple(arbitraryTree(arbitraryData(shape.chunkSize)), fc.array(fc.nat(), { maxLength: 3 }))
-      .map(([root, prefetch]) => imageOf(root, shape, prefetch)),
-  );
+export function arbitraryImageOf(chunkSizes: readonly number[]): fc.Arbitrary<RafsImage> {
+  return fc
+    .record({
+      chunkSize: fc.constantFrom(...chunkSizes),
+      blobs: fc.constantFrom(1, 2, 5),
+      compressor: fc.constantFrom('none' as const, 'lz4_block' as const, 'zstd' as const),
+      tarfs: fc.oneof({ weight: 5, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
+      batches: fc.boolean(),
+      crc: fc.boolean(),
+    })
+    .chain((shape) =>
+      fc
+        .tuple(arbitraryTree(arbitraryData(shape.chunkSize)), fc.array(fc.nat(), { maxLength: 3 }))
+        .map(([root, prefetch]) => imageOf(root, shape, prefetch)),
+    );
+}
+
+export const arbitraryImage = arbitraryImageOf([0x1000, 0x10000, 0x100000, 0x1000000]);
 
 function arbitraryData(chunkSize: number): fc.Arbitrary<FileData<Seeds>> {
   return fc

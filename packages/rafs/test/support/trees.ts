@@ -65,6 +65,17 @@ const arbitraryXattrValue: fc.Arbitrary<Uint8Array> = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(3900, 4096, 9000).map((length) => new Uint8Array(length).fill(0x78)) },
 );
 
+/** Linux has neither user's attributes nor ACLs on what is no regular file or directory. */
+const arbitrarySpecialXattrs: fc.Arbitrary<ReadonlyMap<ByteString, Uint8Array>> = fc.oneof(
+  { weight: 5, arbitrary: fc.constant(NO_XATTRS) },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(fc.constantFrom('trusted.a', 'trusted.overlay.origin', 'security.x'), arbitraryXattrValue)
+      .map((entry) => new Map([entry])),
+  },
+);
+
 const arbitraryXattrs: fc.Arbitrary<ReadonlyMap<ByteString, Uint8Array>> = fc.oneof(
   { weight: 5, arbitrary: fc.constant(NO_XATTRS) },
   {
@@ -84,17 +95,21 @@ const arbitraryXattrs: fc.Arbitrary<ReadonlyMap<ByteString, Uint8Array>> = fc.on
 /** Linux takes one more for no owner. */
 const MAX_OWNER = 2 ** 32 - 2;
 
-export const arbitraryAttributes: fc.Arbitrary<Attributes> = fc.record({
-  mode: fc.oneof(fc.constantFrom(0o755, 0o644), fc.integer({ min: 0, max: 0o7777 })),
-  uid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: MAX_OWNER })),
-  gid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: MAX_OWNER })),
-  mtime: arbitraryTime,
-  xattrs: arbitraryXattrs,
-});
+const attributesWith = (xattrs: fc.Arbitrary<ReadonlyMap<ByteString, Uint8Array>>): fc.Arbitrary<Attributes> =>
+  fc.record({
+    mode: fc.oneof(fc.constantFrom(0o755, 0o644), fc.integer({ min: 0, max: 0o7777 })),
+    uid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: MAX_OWNER })),
+    gid: fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: MAX_OWNER })),
+    mtime: arbitraryTime,
+    xattrs,
+  });
+
+export const arbitraryAttributes = attributesWith(arbitraryXattrs);
+const arbitrarySpecialAttributes = attributesWith(arbitrarySpecialXattrs);
 
 const arbitrarySymlink: fc.Arbitrary<Symlink> = fc.record({
   kind: fc.constant('symlink' as const),
-  attributes: arbitraryAttributes,
+  attributes: arbitrarySpecialAttributes,
   target: fc.oneof(
     { weight: 6, arbitrary: bytes(1, 60, []) },
     {
@@ -106,14 +121,14 @@ const arbitrarySymlink: fc.Arbitrary<Symlink> = fc.record({
 
 const arbitraryDevice: fc.Arbitrary<Device> = fc.record({
   kind: fc.constantFrom('character' as const, 'block' as const),
-  attributes: arbitraryAttributes,
+  attributes: arbitrarySpecialAttributes,
   major: fc.oneof(fc.constantFrom(0, 1, 8), fc.integer({ min: 0, max: 0xfff })),
   minor: fc.oneof(fc.constantFrom(0, 1, 17), fc.integer({ min: 0, max: 0xfffff })),
 });
 
 const arbitrarySpecial: fc.Arbitrary<Special> = fc.record({
   kind: fc.constantFrom('fifo' as const, 'socket' as const),
-  attributes: arbitraryAttributes,
+  attributes: arbitrarySpecialAttributes,
 });
 
 /** A regular file but for its attributes. */
