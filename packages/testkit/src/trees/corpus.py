@@ -232,6 +232,9 @@ def many(corpus, count):
     corpus.folder("many")
     for each in range(count):
         corpus.file("many/%d-%s" % (each, "n" * (each % 90)), b"%d" % (each % 7))
+    corpus.folder("texts")
+    for each in range(200):
+        corpus.file("texts/%d.conf" % each, b"".join(b"key-%d = the value of %d\n" % (line, each) for line in range(30)))
     corpus.folder("folders")
     for each in range(min(count, 500)):
         corpus.folder("folders/%d" % each)
