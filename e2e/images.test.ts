@@ -163,7 +163,7 @@ describe.skipIf(NO_MOUNTS !== undefined)(
       mkdirSync(cache);
       // As long as it should be, and empty: what the kernel would show as zeros.
       writeFileSync(device?.cacheFile ?? '', '');
-      truncateSync(device?.cacheFile, device?.size);
+      truncateSync(device?.cacheFile ?? '', device?.size);
       expect((await planOf(bootstrap, cache, '-D', blobs)).devices[0]?.complete).toBe(false);
       await using mount = await mountImage(bootstrap, blobs, cache);
       expect((await planOf(bootstrap, cache, '-D', blobs)).devices[0]?.complete).toBe(true);

@@ -5,6 +5,7 @@ export { type PrefetchOptions, type PrefetchPolicy, prefetchNodes } from './buil
 export * from './check/blob-check.ts';
 export * from './check/content-digester.ts';
 export * from './check/differences.ts';
+export * from './check/image-check.ts';
 export * from './check/sources.ts';
 export { isComplete } from './export/completeness.ts';
 export * from './export/decoded-blobs.ts';
@@ -20,6 +21,7 @@ export * from './stored/decode-pool.ts';
 export * from './stored/file-content.ts';
 export * from './stored/image-blobs.ts';
 export * from './stored/stored-blobs.ts';
+export * from './stored/windowed-blobs.ts';
 export * from './unpack/directory.ts';
 export type { Loss } from './unpack/losses.ts';
 export * from './unpack/tar.ts';

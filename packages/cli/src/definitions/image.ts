@@ -3,9 +3,81 @@ import { type ActionWrapper, collect, examples, whole } from './options.ts';
 
 /** `pantala image`: Nydus images (RAFS v6), read, checked, written and converted. */
 export function imageCommands(program: Command, action: ActionWrapper): void {
-  const image = program.command('image').description('Nydus images: makes, converts, checks and reads them.');
+  const image = program
+    .command('image')
+    .description('Nydus images: makes, converts, checks and reads them.')
+    .addHelpText(
+      'after',
+      `
+Images are references of registries (ghcr.io/a/b:1), OCI layouts (oci:FOLDER[:NAME], or the folder), archives
+(oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the file). Credentials are those of docker login.`,
+    );
+  movingCommands(image, action);
   buildingCommands(image, action);
   readingCommands(image, action);
+}
+
+function accessOptions(command: Command): Command {
+  return command
+    .option('--plain-http', 'registries without TLS; those on loopback addresses are taken so unasked')
+    .option('--insecure', 'registries with any certificate')
+    .option('--concurrency <number>', 'layers or blobs at once', whole);
+}
+
+function movingCommands(image: Command, action: ActionWrapper): void {
+  const convert = image
+    .command('convert')
+    .description('Makes a Nydus image of a container image, or one of those of a Nydus image.')
+    .argument('<source>', 'the image')
+    .argument('<target>', 'where the result goes')
+    .option(
+      '--platform <platform>',
+      'os/architecture; may be repeated; default: this machine, of an index',
+      collect,
+      [],
+    )
+    .option('--all-platforms', 'every platform of an index')
+    .option('--merge-platform', "the target is an index with the source's images and their Nydus images")
+    .option('--with-referrer', 'the Nydus image refers to its source, so that it is found from there')
+    .option('--oci', "media types of OCI even where the source has Docker's")
+    .option('--build-cache <image>', 'remembers layers that were converted, and uses them again')
+    .option('--reverse', 'from a Nydus image to a container image with the same files')
+    .option('--layer-compression <name>', 'of the layer that --reverse makes: gzip, zstd or none', 'gzip')
+    .option('--work-dir <directory>', "for blobs that are not pushed yet; default: the system's temporary folder");
+  prefetchOptions(blobOptions(accessOptions(convert)))
+    .option('--no-progress', 'no progress line')
+    .option('--json', 'print one line for each layer, and one with the result')
+    .addHelpText(
+      'after',
+      examples(
+        'pantala image convert ghcr.io/a/b:1 registry.example/b:1-nydus',
+        'pantala image convert oci:layout oci:layout-nydus --compressor lz4_block --chunk-size 64KiB',
+        'pantala image convert ghcr.io/a/b:1 registry.example/b:1 --all-platforms --merge-platform',
+        'pantala image convert registry.example/b:1-nydus b.tar --reverse',
+      ),
+    )
+    .action(
+      action('image convert', async (source, target, options) =>
+        (await import('../commands/image/convert.ts')).convert(source, target, options),
+      ),
+    );
+
+  accessOptions(image.command('copy'))
+    .description('Copies an image of any kind, byte by byte, with everything that an index names.')
+    .argument('<source>', 'the image')
+    .argument('<target>', 'where the copy goes')
+    .option('--platform <platform>', 'only the image for this one')
+    .option('--no-progress', 'no progress line')
+    .option('--json', 'print one line')
+    .addHelpText(
+      'after',
+      examples('pantala image copy ghcr.io/a/b:1-nydus oci:layout', 'pantala image copy b.tar registry.example/b:1'),
+    )
+    .action(
+      action('image copy', async (source, target, options) =>
+        (await import('../commands/image/copy.ts')).copy(source, target, options),
+      ),
+    );
 }
 
 /** How blobs are made. */
@@ -92,9 +164,12 @@ function buildingCommands(image: Command, action: ActionWrapper): void {
 /** Says which image is meant: an argument, or a bootstrap with the folder of its blobs. */
 function reading(command: Command): Command {
   return command
-    .argument('[image]', 'a bootstrap, or a blob with one in it')
+    .argument('[image]', 'a bootstrap, a blob with one in it, or an image: see pantala image --help')
     .option('-B, --bootstrap <file>', 'the bootstrap, instead of an argument')
-    .option('-D, --blob-dir <directory>', 'where the blobs lie, under their ids; without it, where the bootstrap lies');
+    .option('-D, --blob-dir <directory>', 'where the blobs lie, under their ids; without it, where the bootstrap lies')
+    .option('--platform <platform>', 'os/architecture of an image that has several')
+    .option('--plain-http', 'registries without TLS; those on loopback addresses are taken so unasked')
+    .option('--insecure', 'registries with any certificate');
 }
 
 function readingCommands(image: Command, action: ActionWrapper): void {

@@ -1,11 +1,12 @@
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { bytesOf, throwIfAborted } from '@pantala/base';
+import { bytesOf, PantalaError, throwIfAborted } from '@pantala/base';
 import { decompressed, walkTar } from '@pantala/oci';
-import type { FileChunks } from '@pantala/rafs';
+import { type Directory, type FileChunks, mergeTrees } from '@pantala/rafs';
 import type { FileOnDisk } from '../build/blob-builder.ts';
 import { readDirectorySource } from '../build/directory-source.ts';
-import { TarTree } from '../sources/tar-tree.ts';
+import { adoptAttributes, type TreeLayer } from '../images/implied-directories.ts';
+import { TarTree, type TarTreeResult } from '../sources/tar-tree.ts';
 import { FileContent } from '../stored/file-content.ts';
 import type { ImageBlobs } from '../stored/image-blobs.ts';
 import { contentDigests, type DigestRule } from './content-digester.ts';
@@ -20,13 +21,43 @@ export async function tarSourceTree(
   rule: DigestRule,
   signal?: AbortSignal,
 ): Promise<SourceTree<readonly Uint8Array[]>> {
+  const { root } = await tarTree(tar, rule, signal);
+  return { root, digests: async ({ content }) => content };
+}
+
+async function tarTree(
+  tar: AsyncIterable<Uint8Array>,
+  rule: DigestRule,
+  signal: AbortSignal | undefined,
+): Promise<TarTreeResult<readonly Uint8Array[]>> {
   const tree = new TarTree<readonly Uint8Array[]>();
   const stop = signal === undefined ? {} : { signal };
   for await (const member of walkTar(decompressed(tar, stop), stop)) {
     if (member.kind === 'regular') tree.addFile(member, await contentDigests(member.content(), rule));
     else tree.add(member);
   }
-  return { root: tree.finish().root, digests: async ({ content }) => content };
+  return tree.finish();
+}
+
+/**
+ * The layers of a container image, the lowest first, as if they had been unpacked one over the other; each is read
+ * once as it streams by.
+ */
+export async function layeredSourceTree(
+  layers: readonly AsyncIterable<Uint8Array>[],
+  rule: DigestRule,
+  signal?: AbortSignal,
+): Promise<SourceTree<readonly Uint8Array[]>> {
+  const read: TreeLayer<readonly Uint8Array[]>[] = [];
+  for (const layer of layers) {
+    const { root, implied } = await tarTree(layer, rule, signal);
+    read.push({ image: { root }, implied });
+  }
+  adoptAttributes(read);
+  let merged: Directory<readonly Uint8Array[]> | undefined;
+  for (const { image } of read) merged = mergeTrees(merged, image.root);
+  if (merged === undefined) throw new PantalaError('invalid-argument', 'an image without layers shows nothing');
+  return { root: merged, digests: async ({ content }) => content };
 }
 
 /** A directory, whose files are read and digested when they are compared. */

@@ -1,11 +1,11 @@
 import type { ByteString } from '@pantala/base';
-import { type Attributes, type Directory, type Hidden, hiddenBy, type RafsImage, walk } from '@pantala/rafs';
+import { type Attributes, type Directory, type Hidden, hiddenBy, walk } from '@pantala/rafs';
 
 /** A layer that is to be merged with those below it. */
-export interface TreeLayer {
-  readonly image: RafsImage;
+export interface TreeLayer<Content> {
+  readonly image: { readonly root: Directory<Content> };
   /** Directories that the layer's tar did not describe itself. */
-  readonly implied: ReadonlySet<Directory>;
+  readonly implied: ReadonlySet<Directory<Content>>;
 }
 
 /** Of those that no layer describes. */
@@ -21,8 +21,8 @@ const UNKNOWN: Attributes = {
  * Gives directories that a layer only implies, by having something below them, the owner, mode and times that the
  * layers below give them, as if the tars had been unpacked one over the other. Layers come from the lowest up.
  */
-export function adoptAttributes(layers: readonly TreeLayer[]): void {
-  const hidden = new Map<Directory, Hidden>();
+export function adoptAttributes<Content>(layers: readonly TreeLayer<Content>[]): void {
+  const hidden = new Map<Directory<Content>, Hidden>();
   for (const [number, { image, implied }] of layers.entries()) {
     if (implied.size === 0) continue;
     for (const { path, node } of directories(image.root)) {
@@ -33,22 +33,24 @@ export function adoptAttributes(layers: readonly TreeLayer[]): void {
   }
 }
 
-function* directories(root: Directory): Generator<{ readonly path: ByteString; readonly node: Directory }> {
+function* directories<Content>(
+  root: Directory<Content>,
+): Generator<{ readonly path: ByteString; readonly node: Directory<Content> }> {
   for (const { path, node } of walk(root)) if (node.kind === 'directory') yield { path, node };
 }
 
 /** @param hidden what directories hide, as far as it was found out */
-function belowAttributes(
-  layers: readonly TreeLayer[],
+function belowAttributes<Content>(
+  layers: readonly TreeLayer<Content>[],
   number: number,
   path: ByteString,
-  hidden: Map<Directory, Hidden>,
+  hidden: Map<Directory<Content>, Hidden>,
 ): Attributes | undefined {
   const names = path.split('/').filter((name) => name !== '');
   // What this layer hides of the layers below it, they do not give.
-  if (look(layers[number] as TreeLayer, names, hidden).hides) return undefined;
+  if (look(layers[number] as TreeLayer<Content>, names, hidden).hides) return undefined;
   for (let below = number - 1; below >= 0; below--) {
-    const { found, hides } = look(layers[below] as TreeLayer, names, hidden);
+    const { found, hides } = look(layers[below] as TreeLayer<Content>, names, hidden);
     if (found !== undefined) return found.attributes;
     if (hides) return undefined;
   }
@@ -56,11 +58,11 @@ function belowAttributes(
 }
 
 /** The directory at a path of one layer, and whether that layer hides what lower ones have there. */
-function look(
-  { image }: TreeLayer,
+function look<Content>(
+  { image }: TreeLayer<Content>,
   names: readonly ByteString[],
-  known: Map<Directory, Hidden>,
-): { readonly found: Directory | undefined; readonly hides: boolean } {
+  known: Map<Directory<Content>, Hidden>,
+): { readonly found: Directory<Content> | undefined; readonly hides: boolean } {
   let directory = image.root;
   let hides = false;
   for (const name of names) {

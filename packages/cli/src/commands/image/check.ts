@@ -1,5 +1,5 @@
 import { bytesOf } from '@pantala/base';
-import { type CheckCount, checkBlobs, DecodePool, differenceLine } from '@pantala/convert';
+import { type CheckCount, checkAroundBootstrap, checkBlobs, DecodePool, differenceLine } from '@pantala/convert';
 import type { Difference } from '@pantala/rafs';
 import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
@@ -19,12 +19,16 @@ const FOUND = 76;
 
 export async function checkImage(argument: string | undefined, options: CheckOptions): Promise<number> {
   using interruption = new Interruption();
-  await using opened = await openImage(argument, options);
+  await using opened = await openImage(argument, options, interruption.signal);
   using line = new ProgressLine(options.progress && options.json !== true);
   const findings = new Findings(options.json === true, line);
+  const problem = (message: string): void => findings.add('problem', message);
+  if (opened.nydus !== undefined) {
+    await checkAroundBootstrap(opened.nydus, opened.blobs, { problem, signal: interruption.signal });
+  }
   const count = await checkEveryBlob(opened, options, findings, line, interruption.signal);
   if (options.against !== undefined) {
-    for await (const difference of differencesFrom(options.against, opened, interruption.signal)) {
+    for await (const difference of differencesFrom(options.against, opened, options, interruption.signal)) {
       findings.add('difference', differenceLine(difference), difference);
     }
   }

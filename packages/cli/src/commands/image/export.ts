@@ -22,7 +22,7 @@ export async function exportImage(argument: string | undefined, options: ExportO
     throw new PantalaError('invalid-argument', 'say --block for one disk image, or --devices for a file for each blob');
   }
   using interruption = new Interruption();
-  await using opened = await openImage(argument, options);
+  await using opened = await openImage(argument, options, interruption.signal);
   await using pool = new DecodePool(options.threads);
   using line = new ProgressLine(options.progress && options.json !== true);
   const total = opened.image.blobs.reduce((sum, { compressedSize }) => sum + compressedSize, 0);

@@ -27,7 +27,7 @@ interface Unpacked extends UnpackCount {
 
 export async function unpackImage(argument: string | undefined, options: UnpackOptions): Promise<number> {
   using interruption = new Interruption();
-  await using opened = await openImage(argument, options);
+  await using opened = await openImage(argument, options, interruption.signal);
   using line = new ProgressLine(options.progress && options.json !== true);
   const files = new FileContent(opened.blobs, interruption.signal);
   const content = (file: RegularFile) => files.read(file);
