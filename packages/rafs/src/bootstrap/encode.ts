@@ -25,7 +25,7 @@ import {
   setUint64,
 } from './format.ts';
 import { EXTENDED, INODE } from './inode.ts';
-import { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH } from './limits.ts';
+import { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH, MAX_PREFETCH } from './limits.ts';
 import { type Plan, type PlannedDirectory, planBootstrap } from './plan.ts';
 import { isChunkSize, writeSuperblock } from './superblock.ts';
 import { writeXattrs, XATTR_UNIT } from './xattrs.ts';
@@ -52,6 +52,10 @@ function checkImage(image: RafsImage): void {
   }
   if (blobs.length > MAX_BLOBS) {
     throw new PantalaError('invalid-argument', `${blobs.length} blobs, an image holds at most ${MAX_BLOBS}`);
+  }
+  if (image.prefetch.length > MAX_PREFETCH) {
+    const fact = `${image.prefetch.length} files to prefetch, at most ${MAX_PREFETCH}: name directories, or the root`;
+    throw new PantalaError('invalid-argument', fact);
   }
   const ids = new Set<string>();
   for (const [index, blob] of blobs.entries()) {

@@ -4,6 +4,8 @@
 export const MAX_BOOTSTRAP_LENGTH = 2 ** 29;
 /** Of an image's files: as objects four million take 1.4 GB, and V8's heap is at most 4 GB unless told otherwise. */
 export const MAX_NAMES = 2 ** 22;
+/** Every mount goes through the list; a directory in it stands for all that it holds. */
+export const MAX_PREFETCH = 2 ** 20;
 /** Device ids share two bytes with the chunk index of which the kernel masks one; the real builder stops here too. */
 export const MAX_BLOBS = 254;
 /** Three bytes of a chunk index. */

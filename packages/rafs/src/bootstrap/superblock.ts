@@ -21,7 +21,7 @@ import {
   ROOT_NID,
   SUPERBLOCK_OFFSET,
 } from './format.ts';
-import { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH } from './limits.ts';
+import { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH, MAX_PREFETCH } from './limits.ts';
 import { type BootstrapReader, refuse } from './reader.ts';
 
 export interface Table {
@@ -238,6 +238,10 @@ function readTables(
     PREFETCH_ENTRY_LENGTH,
     PREFETCH_ENTRY_LENGTH,
   );
+  if (prefetch.entries > MAX_PREFETCH) {
+    const fact = `is of ${prefetch.entries} files, more than ${MAX_PREFETCH}`;
+    refuse('s_prefetch_table_size', EXTENSION.prefetchTableLength, fact);
+  }
   const placed = [blobs, chunks, prefetch].filter((each) => each.entries > 0).sort((a, b) => a.offset - b.offset);
   for (const [index, each] of placed.entries()) {
     const before = placed[index - 1];

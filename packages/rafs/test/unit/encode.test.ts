@@ -289,6 +289,14 @@ describe('what RAFS v6 cannot hold', () => {
       })(),
       /2048 levels deep/,
     ],
+    [
+      'too long a list to prefetch',
+      (() => {
+        const image = imageWith([]);
+        return { ...image, prefetch: Array.from({ length: 2 ** 20 + 1 }, () => image.root) };
+      })(),
+      /^1048577 files to prefetch/,
+    ],
     ['a prefetched stranger', imageWith([], { prefetch: [directory()] }), /not in the tree/],
   ];
 
