@@ -31,16 +31,21 @@ export class Scratch implements AsyncDisposable {
   }
 }
 
-/** Removes the folders of processes that are gone, and what was mounted on them. */
+/** Removes the folders of processes that are gone, and what was mounted on them or below. */
 function sweep(parent: string): void {
   if (swept.has(parent)) return;
   swept.add(parent);
-  const mounts = readFileSync('/proc/mounts', 'utf8');
+  const mounts = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '');
   for (const name of readdirSync(parent)) {
     const pid = NAME.exec(name)?.[1];
     const path = join(parent, name);
     if (pid === undefined || isAlive(Number(pid))) continue;
-    if (mounts.includes(` ${path} `)) spawnSync('umount', ['-l', path]);
+    // What was mounted last lies on top.
+    for (const mount of mounts.toReversed()) {
+      if (mount === path || mount.startsWith(`${path}/`)) spawnSync('umount', ['-l', mount]);
+    }
     rmSync(path, { recursive: true, force: true });
   }
 }

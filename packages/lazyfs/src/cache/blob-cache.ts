@@ -12,6 +12,7 @@ import {
   silentLogger,
 } from '@pantala/base';
 import type { LazyBlob, ReadOptions } from '../contract.ts';
+import { DecodeThreads } from '../decoding/decode-threads.ts';
 import { BLOB_ID, DATA_SUFFIX, JOURNAL_SUFFIX, SUFFIXES } from './blob-files.ts';
 import { CachedBlob } from './cached-blob.ts';
 import { ChunkIndex } from './chunk-index.ts';
@@ -63,6 +64,7 @@ export class BlobCache implements AsyncDisposable {
     this.#context = {
       options: compileCacheOptions(given),
       demand: new DemandMeter(),
+      decoding: new DecodeThreads(),
       index: new ChunkIndex(),
       fills: new Listeners<FillEvent>(),
       metrics: cacheMetrics(parts.metrics ?? noMetrics, () => this.#usage),
@@ -240,6 +242,7 @@ export class BlobCache implements AsyncDisposable {
         }),
       ),
     );
+    await this.#context.decoding[Symbol.asyncDispose]();
   }
 }
 

@@ -32,8 +32,10 @@ const PREFETCH_DEADLINE = 120_000;
 interface Flight {
   readonly done: Deferred;
   readonly urgency: Urgency;
-  /** Whether a read asked for it, or it is only fetched along. */
+  /** Whether the read that began it asked for it, or it is only fetched along. */
   readonly wanted: boolean;
+  /** Whether a reader waits for it by now. */
+  awaited: boolean;
   /** By the monotonic clock. */
   readonly startedAt: number;
 }
@@ -204,7 +206,9 @@ export class CachedBlob implements ChunkHolder {
     const wanted = groups.filter((each) => each === group || this.layout.group(each).first < end);
     const flights = new Map<number, Flight>();
     for (const each of groups) {
-      const flight = { done: new Deferred(), urgency, wanted: wanted.includes(each), startedAt: monotonicNow() };
+      const isWanted = wanted.includes(each);
+      const awaited = isWanted && urgency === 'demand';
+      const flight = { done: new Deferred(), urgency, wanted: isWanted, awaited, startedAt: monotonicNow() };
       flights.set(each, flight);
       this.#flights.set(each, flight);
     }
@@ -236,6 +240,7 @@ export class CachedBlob implements ChunkHolder {
       urgency,
       signal: scope.signal,
       isWanted: (group) => flights.get(group)?.wanted === true,
+      isAwaited: (group) => flights.get(group)?.awaited === true,
       settled: (group, error) => {
         forget(group);
         const done = flights.get(group)?.done;
@@ -265,6 +270,7 @@ export class CachedBlob implements ChunkHolder {
         this.#launch(access, group, first + count, options.urgency);
         continue;
       }
+      if (options.urgency === 'demand') flight.awaited = true;
       const behindPrefetch = options.urgency === 'demand' && flight.urgency === 'prefetch';
       using patience = new AbortScope([options.signal], behindPrefetch ? { timeout: OVERTAKE_AFTER } : {});
       try {

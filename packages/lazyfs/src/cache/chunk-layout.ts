@@ -1,4 +1,5 @@
 import type { ByteRange } from '@pantala/base';
+import type { DecodeUnit } from '@pantala/rafs';
 
 /** Chunks that can only be fetched and decoded together: a single chunk, a batch, what one ZRan context covers. */
 export interface ChunkGroup {
@@ -42,4 +43,6 @@ export interface ChunkLayout {
    * @throws `data-loss` when a byte is wrong
    */
   decode(group: number, stored: Uint8Array): Promise<readonly DecodedChunk[]>;
+  /** The same as data, for another thread; left out where a layout knows no such thing. */
+  unitOf?(group: number): DecodeUnit;
 }

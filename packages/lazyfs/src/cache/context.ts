@@ -1,4 +1,5 @@
 import type { ByteRange, Listeners, Logger, RateLimiter } from '@pantala/base';
+import type { DecodeThreads } from '../decoding/decode-threads.ts';
 import type { ChunkIndex } from './chunk-index.ts';
 import type { DemandMeter } from './demand-meter.ts';
 import type { BlobFetcher } from './fetcher.ts';
@@ -10,6 +11,7 @@ import type { FillEvent } from './trace.ts';
 export interface CacheContext {
   readonly options: CompiledCacheOptions;
   readonly demand: DemandMeter;
+  readonly decoding: DecodeThreads;
   readonly index: ChunkIndex;
   readonly fills: Listeners<FillEvent>;
   readonly metrics: CacheMetrics;

@@ -150,6 +150,23 @@ export class FilledFile {
     this.#hold(chunks.map(({ index }) => index));
   }
 
+  /**
+   * Holds chunks that somebody else checks and writes, each with zeros up to the next block.
+   *
+   * @param bytes about so many
+   * @param write by the file's descriptor: the groups of chunks that are there then. Called again when the disk was full
+   *   and is no longer
+   */
+  async writeBy(bytes: number, write: (descriptor: number) => Promise<readonly number[]>): Promise<readonly number[]> {
+    let groups: readonly number[] = [];
+    await this.#withRoom(bytes, async () => {
+      groups = await write(this.descriptor);
+    });
+    const runs = groups.map((group) => this.#layout.group(group));
+    this.#hold(runs.flatMap(({ first, count }) => Array.from({ length: count }, (_, at) => first + at)));
+    return groups;
+  }
+
   /** Takes over a chunk from another blob's file, where the file system can without copying its bytes. */
   async copy(chunk: number, found: FoundChunk): Promise<void> {
     const { start, end } = this.#layout.rangeOf(chunk);
@@ -188,6 +205,7 @@ export class FilledFile {
   }
 
   #hold(chunks: readonly number[]): void {
+    if (chunks.length === 0) return;
     for (const chunk of chunks) {
       if (!this.#held.set(chunk)) continue;
       this.#suspect.clear(chunk);

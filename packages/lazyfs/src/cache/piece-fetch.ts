@@ -1,4 +1,5 @@
 import { type ByteRange, monotonicNow, PantalaError } from '@pantala/base';
+import type { DecodeUnit } from '@pantala/rafs';
 import type { Urgency } from '../contract.ts';
 import type { ChunkHolder } from './chunk-index.ts';
 import type { ChunkLayout, DecodedChunk } from './chunk-layout.ts';
@@ -6,6 +7,12 @@ import type { CacheContext } from './context.ts';
 import type { BlobFetcher } from './fetcher.ts';
 import type { FilledFile } from './filled-file.ts';
 import { type Piece, type PieceLimits, piecesOf } from './piece.ts';
+
+/** Decoded bytes up to which a group that somebody waits for is decoded at once: a thread would take longer to answer. */
+const INLINE_LENGTH = 64 * 1024;
+/** Groups and decoded bytes that a thread gets at once, when nobody waits for them: somebody else may, behind them. */
+const MAX_GROUPS_AT_ONCE = 16;
+const MAX_LENGTH_AT_ONCE = 512 * 1024;
 
 export interface PieceFetchParts {
   readonly layout: ChunkLayout;
@@ -17,7 +24,9 @@ export interface PieceFetchParts {
   readonly limits: PieceLimits;
   readonly urgency: Urgency;
   readonly signal: AbortSignal;
-  /** Whether somebody waits for the group, or it is only fetched along. */
+  /** Whether a reader waits for the group by now. */
+  readonly isAwaited: (group: number) => boolean;
+  /** Whether the group was asked for, or is only fetched along. */
   readonly isWanted: (group: number) => boolean;
   /** Called once for each group: it is in the file, or why not. */
   readonly settled: (group: number, error: unknown) => void;
@@ -87,12 +96,29 @@ export class PieceFetch {
     const accepted: Promise<void>[] = [];
     let next = 0;
     const progress = (received: Uint8Array, source: string) => {
+      const bytesOf = (range: ByteRange) => received.subarray(range.start - stored.start, range.end - stored.start);
+      let along: number[] = [];
+      let alongLength = 0;
+      const hand = () => {
+        if (along.length > 0) accepted.push(this.#acceptElsewhere(along, bytesOf, source));
+        along = [];
+        alongLength = 0;
+      };
       for (; next < groups.length; next++) {
-        const range = layout.group(groups[next] as number).stored;
-        if (range.end - stored.start > received.length) return;
-        const bytes = received.subarray(range.start - stored.start, range.end - stored.start);
-        accepted.push(this.#accept(groups[next] as number, bytes, source));
+        const group = groups[next] as number;
+        const range = layout.group(group).stored;
+        if (range.end - stored.start > received.length) break;
+        const isAwaited = this.#parts.isAwaited(group);
+        if (layout.unitOf === undefined || (isAwaited && this.#decodedLength(group) <= INLINE_LENGTH)) {
+          accepted.push(this.#accept(group, bytesOf(range), source));
+        } else if (isAwaited) accepted.push(this.#acceptElsewhere([group], bytesOf, source));
+        else {
+          along.push(group);
+          alongLength += this.#decodedLength(group);
+          if (along.length >= MAX_GROUPS_AT_ONCE || alongLength >= MAX_LENGTH_AT_ONCE) hand();
+        }
       }
+      hand();
     };
     try {
       const options = { urgency, signal, avoid: this.#avoid, progress };
@@ -108,20 +134,14 @@ export class PieceFetch {
   }
 
   async #accept(group: number, bytes: Uint8Array, source: string): Promise<void> {
-    const { layout, file, context } = this.#parts;
+    const { layout, file } = this.#parts;
     try {
       let chunks: readonly DecodedChunk[];
       try {
         chunks = await layout.decode(group, bytes);
       } catch (error) {
         if (PantalaError.from(error).code !== 'data-loss') throw error;
-        this.#avoid.add(source);
-        context.metrics.wrong.add(1, { source });
-        context.logger.warn('a source gave wrong bytes', {
-          blob: layout.blobId,
-          source,
-          error: PantalaError.from(error).message,
-        });
+        this.#noteWrong(source, PantalaError.from(error).message);
         return;
       }
       await file.write(chunks);
@@ -133,6 +153,49 @@ export class PieceFetch {
     }
   }
 
+  /** The same on a thread, for several groups: they are decoded, checked and written there. */
+  async #acceptElsewhere(
+    groups: readonly number[],
+    bytesOf: (range: ByteRange) => Uint8Array,
+    source: string,
+  ): Promise<void> {
+    const { layout, file, context, isAwaited } = this.#parts;
+    const isUrgent = () => groups.some(isAwaited);
+    const units = groups.map((group) => ownMemory(layout.unitOf?.(group) as DecodeUnit));
+    const range = { start: units[0]?.range.start ?? 0, end: Math.max(...units.map((unit) => unit.range.end)) };
+    const decode = async (descriptor: number): Promise<readonly number[]> => {
+      const make = () => ({ units, start: range.start, stored: new Uint8Array(bytesOf(range)), descriptor });
+      const { wrong, failure } = await context.decoding.run(make, isUrgent);
+      if (failure !== undefined) throw new PantalaError(failure.code, failure.message);
+      for (const { message } of wrong) this.#noteWrong(source, message);
+      const bad = new Set(wrong.map(({ unit }) => unit));
+      return groups.filter((_, at) => !bad.has(at));
+    };
+    try {
+      const right = await file.writeBy(range.end - range.start, decode);
+      for (const group of right) {
+        const { first, count, stored } = layout.group(group);
+        this.#note(first, first + count - 1, source, stored.end - stored.start);
+        this.#settle(group);
+      }
+    } catch (error) {
+      for (const group of groups) this.#settle(group, error);
+    }
+  }
+
+  #decodedLength(group: number): number {
+    const { layout } = this.#parts;
+    const { first, count } = layout.group(group);
+    return layout.rangeOf(first + count - 1).end - layout.rangeOf(first).start;
+  }
+
+  #noteWrong(source: string, error: string): void {
+    const { context, layout } = this.#parts;
+    this.#avoid.add(source);
+    context.metrics.wrong.add(1, { source });
+    context.logger.warn('a source gave wrong bytes', { blob: layout.blobId, source, error });
+  }
+
   #note(first: number, last: number, source: string, fetched: number): void {
     const { context, layout, urgency } = this.#parts;
     const range: ByteRange = { start: layout.rangeOf(first).start, end: layout.rangeOf(last).end };
@@ -142,6 +205,14 @@ export class PieceFetch {
     const milliseconds = monotonicNow() - this.#began;
     context.fills.emit({ blobId: layout.blobId, range, source, fetched, urgency, milliseconds });
   }
+}
+
+/** A dictionary is a part of all dictionaries of its blob, which would travel with it. */
+function ownMemory(unit: DecodeUnit): DecodeUnit {
+  const { restart } = unit;
+  return restart === undefined
+    ? unit
+    : { ...unit, restart: { ...restart, dictionary: new Uint8Array(restart.dictionary) } };
 }
 
 function wrongBytes({ layout, fetcher }: PieceFetchParts): PantalaError {

@@ -47,7 +47,7 @@ export class RafsLayout implements ChunkLayout {
   }
 
   group(index: number): ChunkGroup {
-    const { range, chunks } = this.#unit(index);
+    const { range, chunks } = this.unitOf(index);
     return { first: this.#groups?.first[index] ?? index, count: chunks.length, stored: range };
   }
 
@@ -57,12 +57,12 @@ export class RafsLayout implements ChunkLayout {
 
   async decode(group: number, stored: Uint8Array): Promise<readonly DecodedChunk[]> {
     const chunks: DecodedChunk[] = [];
-    for (const { position, content } of decodeUnit(this.#unit(group), stored))
+    for (const { position, content } of decodeUnit(this.unitOf(group), stored))
       chunks.push({ index: position, content });
     return chunks;
   }
 
-  #unit(group: number): DecodeUnit {
+  unitOf(group: number): DecodeUnit {
     return unitAt(this.#map, this.#groups?.first[group] ?? group);
   }
 }

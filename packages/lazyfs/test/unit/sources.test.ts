@@ -169,12 +169,12 @@ describe('a mirror', () => {
     const name = `mirror ${new URL(mirror.url).host}`;
     const how = { pingUrl: `${mirror.url}/ping`, healthCheckInterval: 50 };
     await using chain = chainOf(origin, mirrorOf(mirror, how));
-    let began = monotonicNow();
+    const began = monotonicNow();
     await expectRight(chain, { start: 0, end: 1000 }, `registry ${new URL(origin.url).host}`);
-    expect(monotonicNow() - began).toBeLessThan(900);
-    began = monotonicNow();
+    // Half a second on a quiet machine; a request alone would have waited ten.
+    expect(monotonicNow() - began).toBeLessThan(4_000);
     await expectRight(chain, { start: 0, end: 1000 }, `registry ${new URL(origin.url).host}`);
-    expect(monotonicNow() - began).toBeLessThan(300);
+    expect(mirror.count(PATH).requests).toBe(1);
     while ((await read(chain, { start: 0, end: 10 })).source !== name) {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
