@@ -36,8 +36,8 @@ export type ContentComparison<Expected, Actual> = (
  * Every difference of two trees, one at a time, in the order of a walk. Of what is missing or unexpected each file is
  * named. Hard links are compared among the names that both trees have.
  *
- * `content` is asked once for each pair of files of the same size; who has to wait for bytes notes the pairs and
- * compares them afterwards.
+ * `content` is asked about files of the same size, and not again about hard links that both trees have; who has to
+ * wait for bytes notes the pairs and compares them afterwards.
  */
 export function* differences<Expected, Actual>(
   expected: Directory<Expected>,
@@ -45,7 +45,8 @@ export function* differences<Expected, Actual>(
   content: ContentComparison<Expected, Actual> = () => undefined,
 ): Generator<Difference, void, void> {
   const comparison = new Comparison(content);
-  yield* comparison.attributes('/', expected, actual);
+  comparison.attributes('/', expected, actual);
+  yield* comparison.take();
   const open = [{ prefix: '/', expected, actual, names: namesOf(expected, actual).values() }];
   for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
     const next = top.names.next();
@@ -55,7 +56,15 @@ export function* differences<Expected, Actual>(
     }
     const path = top.prefix + next.value;
     const [left, right] = [top.expected.entries.get(next.value), top.actual.entries.get(next.value)];
-    yield* comparison.entry(path, left, right);
+    if (!comparison.entry(path, left, right)) {
+      yield* comparison.take();
+      if (left?.kind === 'directory' && right?.kind !== 'directory') {
+        yield* below(path, left).map((each) => missing(each.path, each.node));
+      }
+      if (right?.kind === 'directory' && left?.kind !== 'directory') {
+        yield* below(path, right).map((each) => unexpected(each.path, each.node));
+      }
+    }
     if (left?.kind === 'directory' && right?.kind === 'directory') {
       const names = namesOf(left, right).values();
       open.push({ prefix: `${path}/`, expected: left, actual: right, names });
@@ -69,79 +78,79 @@ function namesOf<Expected, Actual>(expected: Directory<Expected>, actual: Direct
   return more.length === 0 ? names : [...names, ...more].sort();
 }
 
+/** Gathers what is different about one name at a time: most often nothing. */
 class Comparison<Expected, Actual> {
   readonly #content: ContentComparison<Expected, Actual>;
+  #found: Difference[] = [];
   /** The first path of each file in either tree, of those that both have. */
   readonly #expectedPaths = new Map<Node<Expected>, ByteString>();
   readonly #actualPaths = new Map<Node<Actual>, ByteString>();
-  /** Which files of one tree were compared with which of the other. */
-  readonly #pairs = new Map<Node<Expected>, Set<Node<Actual>>>();
 
   constructor(content: ContentComparison<Expected, Actual>) {
     this.#content = content;
   }
 
-  *entry(path: ByteString, expected?: Node<Expected>, actual?: Node<Actual>): Generator<Difference, void, void> {
+  take(): Difference[] {
+    const found = this.#found;
+    this.#found = [];
+    return found;
+  }
+
+  /** Whether nothing is different; what a directory holds is for the caller. */
+  entry(path: ByteString, expected: Node<Expected> | undefined, actual: Node<Actual> | undefined): boolean {
     if (expected === undefined || actual === undefined || expected.kind !== actual.kind) {
       if (expected !== undefined && actual !== undefined) {
-        yield { path, what: 'kind', expected: expected.kind, actual: actual.kind };
-      } else if (expected !== undefined) yield missing(path, expected);
-      else if (actual !== undefined) yield unexpected(path, actual);
-      if (expected?.kind === 'directory') yield* below(path, expected).map((each) => missing(each.path, each.node));
-      if (actual?.kind === 'directory') yield* below(path, actual).map((each) => unexpected(each.path, each.node));
-      return;
+        this.#found.push({ path, what: 'kind', expected: expected.kind, actual: actual.kind });
+      } else if (expected !== undefined) this.#found.push(missing(path, expected));
+      else if (actual !== undefined) this.#found.push(unexpected(path, actual));
+      return false;
     }
-    yield* this.#links(path, expected, actual);
-    if (this.#compared(expected, actual)) return;
-    yield* this.attributes(path, expected, actual);
-    yield* this.#rest(path, expected, actual);
+    if (expected.kind === 'directory' || this.#areNewPair(path, expected, actual)) {
+      this.attributes(path, expected, actual);
+      this.#rest(path, expected, actual);
+    }
+    return this.#found.length === 0;
   }
 
-  /** What is wrong with a file is said once, however many names it has. */
-  #compared(expected: Node<Expected>, actual: Node<Actual>): boolean {
-    const known = this.#pairs.get(expected);
-    if (known?.has(actual) === true) return true;
-    if (known === undefined) this.#pairs.set(expected, new Set([actual]));
-    else known.add(actual);
-    return false;
-  }
-
-  *#links(path: ByteString, expected: Node<Expected>, actual: Node<Actual>): Generator<Difference, void, void> {
-    if (expected.kind === 'directory') return;
+  /** Compares hard links; what is wrong with a file is said once, however many names it has. */
+  #areNewPair(path: ByteString, expected: Node<Expected>, actual: Node<Actual>): boolean {
     const left = firstPath(this.#expectedPaths, expected, path);
     const right = firstPath(this.#actualPaths, actual, path);
-    if (left !== right) yield { path, what: 'links', expected: shown(left), actual: shown(right) };
+    if (left !== right) this.#found.push({ path, what: 'links', expected: shown(left), actual: shown(right) });
+    return left !== right || left === path;
   }
 
-  *attributes(path: ByteString, expected: Node<Expected>, actual: Node<Actual>): Generator<Difference, void, void> {
+  attributes(path: ByteString, expected: Node<Expected>, actual: Node<Actual>): void {
     const [left, right] = [expected.attributes, actual.attributes];
+    if (left === right) return;
     if (left.mode !== right.mode) {
-      yield { path, what: 'mode', expected: left.mode.toString(8), actual: right.mode.toString(8) };
+      this.#found.push({ path, what: 'mode', expected: left.mode.toString(8), actual: right.mode.toString(8) });
     }
     for (const what of ['uid', 'gid'] as const) {
-      if (left[what] !== right[what]) yield { path, what, expected: String(left[what]), actual: String(right[what]) };
+      if (left[what] === right[what]) continue;
+      this.#found.push({ path, what, expected: String(left[what]), actual: String(right[what]) });
     }
     if (left.mtime.seconds !== right.mtime.seconds || left.mtime.nanoseconds !== right.mtime.nanoseconds) {
-      yield { path, what: 'mtime', expected: shownTime(left.mtime), actual: shownTime(right.mtime) };
+      this.#found.push({ path, what: 'mtime', expected: shownTime(left.mtime), actual: shownTime(right.mtime) });
     }
-    yield* xattrDifferences(path, left, right);
+    if (left.xattrs.size > 0 || right.xattrs.size > 0) this.#found.push(...xattrDifferences(path, left, right));
   }
 
-  *#rest(path: ByteString, expected: Node<Expected>, actual: Node<Actual>): Generator<Difference, void, void> {
+  #rest(path: ByteString, expected: Node<Expected>, actual: Node<Actual>): void {
     if (expected.kind === 'regular' && actual.kind === 'regular') {
       if (expected.size !== actual.size) {
-        yield { path, what: 'size', expected: String(expected.size), actual: String(actual.size) };
+        this.#found.push({ path, what: 'size', expected: String(expected.size), actual: String(actual.size) });
         return;
       }
       const found = this.#content(expected, actual, path);
-      if (found !== undefined) yield { path, what: 'content', ...found };
+      if (found !== undefined) this.#found.push({ path, what: 'content', ...found });
     }
     if (expected.kind === 'symlink' && actual.kind === 'symlink' && expected.target !== actual.target) {
-      yield { path, what: 'target', expected: shown(expected.target), actual: shown(actual.target) };
+      this.#found.push({ path, what: 'target', expected: shown(expected.target), actual: shown(actual.target) });
     }
     if ('major' in expected && 'major' in actual) {
       const [left, right] = [`${expected.major}:${expected.minor}`, `${actual.major}:${actual.minor}`];
-      if (left !== right) yield { path, what: 'device', expected: left, actual: right };
+      if (left !== right) this.#found.push({ path, what: 'device', expected: left, actual: right });
     }
   }
 }
@@ -153,7 +162,6 @@ function firstPath<Content>(paths: Map<Node<Content>, ByteString>, node: Node<Co
 }
 
 function* xattrDifferences(path: ByteString, left: Attributes, right: Attributes): Generator<Difference, void, void> {
-  if (left.xattrs.size === 0 && right.xattrs.size === 0) return;
   for (const name of [...new Set([...left.xattrs.keys(), ...right.xattrs.keys()])].sort()) {
     const [expected, actual] = [left.xattrs.get(name), right.xattrs.get(name)];
     if (expected !== undefined && actual !== undefined && Buffer.compare(expected, actual) === 0) continue;

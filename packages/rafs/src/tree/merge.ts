@@ -62,12 +62,11 @@ export function mergeLayers(layers: readonly RafsImage[], options: MergeOptions 
   for (const layer of others) checkSame(first, layer);
   const spec = options.whiteouts ?? 'oci';
   let root: Directory | undefined;
-  const layerOf = new Map<Node, RafsImage>();
+  const merging = new Renumbering();
   for (const layer of layers) {
-    noteFiles(layer, layerOf);
+    merging.add(layer);
     root = mergeTrees(root, layer.root, spec);
   }
-  const merging = new Renumbering(layerOf);
   const top = merging.tree(root as Directory);
   return { ...(layers.at(-1) as RafsImage), root: top, blobs: merging.blobs, prefetch: [] };
 }
@@ -80,29 +79,30 @@ function checkSame(first: RafsImage, layer: RafsImage): void {
   }
 }
 
-/** Which layer's blobs the chunks of a file are in. */
-function noteFiles(layer: RafsImage, layerOf: Map<Node, RafsImage>): void {
-  const open = [layer.root];
-  for (let directory = open.pop(); directory !== undefined; directory = open.pop()) {
-    for (const node of directory.entries.values()) {
-      if (node.kind === 'directory') open.push(node);
-      else if (node.kind === 'regular' && node.content.length > 0) layerOf.set(node, layer);
-    }
-  }
+/** A layer, and the new number of each of its blobs that has one already. */
+interface Numbered {
+  readonly layer: RafsImage;
+  readonly numbers: (number | undefined)[];
 }
 
 /** Copies a tree with the blobs of its layers numbered anew. */
 class Renumbering {
   readonly blobs: BlobInfo[] = [];
   readonly #numbers = new Map<string, number>();
-  readonly #layerOf: ReadonlyMap<Node, RafsImage>;
-  readonly #files = new Map<RegularFile, RegularFile>();
-  readonly #chunks = new Map<Chunk, Chunk>();
+  /** In which layer's blobs the chunks of a file are; once it is copied, the copy. */
+  readonly #files = new Map<Node, Numbered | RegularFile>();
   /** By new blob and index: layers that share a blob share its chunks. */
-  readonly #shared: Map<number, Chunk>[] = [];
+  readonly #chunks: Map<number, Chunk>[] = [];
 
-  constructor(layerOf: ReadonlyMap<Node, RafsImage>) {
-    this.#layerOf = layerOf;
+  add(layer: RafsImage): void {
+    const numbered: Numbered = { layer, numbers: layer.blobs.map(() => undefined) };
+    const open = [layer.root];
+    for (let directory = open.pop(); directory !== undefined; directory = open.pop()) {
+      for (const node of directory.entries.values()) {
+        if (node.kind === 'directory') open.push(node);
+        else if (node.kind === 'regular' && node.content.length > 0) this.#files.set(node, numbered);
+      }
+    }
   }
 
   tree(root: Directory): Directory {
@@ -126,32 +126,33 @@ class Renumbering {
   }
 
   #file(file: RegularFile): RegularFile {
-    const layer = this.#layerOf.get(file);
-    if (layer === undefined) return file;
-    let copy = this.#files.get(file);
-    if (copy === undefined) {
-      const content: FileChunks = file.content.map((chunk) => this.#chunk(chunk, layer));
-      copy = { ...file, content };
-      this.#files.set(file, copy);
-    }
+    const known = this.#files.get(file);
+    if (known === undefined) return file;
+    if ('kind' in known) return known;
+    const content: FileChunks = file.content.map((chunk) => this.#chunk(chunk, known));
+    const copy = { ...file, content };
+    this.#files.set(file, copy);
     return copy;
   }
 
-  #chunk(chunk: Chunk, layer: RafsImage): Chunk {
-    const known = this.#chunks.get(chunk);
-    if (known !== undefined) return known;
-    const blobIndex = this.#number(layer.blobs[chunk.blobIndex]);
-    const shared = this.#shared[blobIndex] as Map<number, Chunk>;
-    let renumbered = shared.get(chunk.index);
-    if (renumbered === undefined) {
-      renumbered = { ...chunk, blobIndex };
-      shared.set(chunk.index, renumbered);
-    } else if (!sameChunk(renumbered, chunk)) {
+  #chunk(chunk: Chunk, { layer, numbers }: Numbered): Chunk {
+    let blobIndex = numbers[chunk.blobIndex];
+    if (blobIndex === undefined) {
+      blobIndex = this.#number(layer.blobs[chunk.blobIndex]);
+      numbers[chunk.blobIndex] = blobIndex;
+    }
+    const chunks = this.#chunks[blobIndex] as Map<number, Chunk>;
+    const known = chunks.get(chunk.index);
+    if (known === undefined) {
+      const renumbered = chunk.blobIndex === blobIndex ? chunk : { ...chunk, blobIndex };
+      chunks.set(chunk.index, renumbered);
+      return renumbered;
+    }
+    if (!sameChunk(known, chunk)) {
       const fact = `layers do not agree on chunk ${chunk.index} of blob ${this.blobs[blobIndex]?.id}`;
       throw new PantalaError('failed-precondition', fact);
     }
-    this.#chunks.set(chunk, renumbered);
-    return renumbered;
+    return known;
   }
 
   #number(blob: BlobInfo | undefined): number {
@@ -167,7 +168,7 @@ class Renumbering {
     }
     const number = this.blobs.length;
     this.#numbers.set(blob.id, number);
-    this.#shared.push(new Map());
+    this.#chunks.push(new Map());
     // The stored blob may hold its layer's bootstrap, but not the merged image's.
     this.blobs.push({ ...blob, features: withoutFeature(blob.features, BLOB_FEATURES.inlinedBootstrap) });
     return number;
