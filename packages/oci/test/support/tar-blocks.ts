@@ -94,6 +94,8 @@ export function readBytes(...blocks: readonly Buffer[]): Promise<ReadEntry[]> {
   return readTar(inPieces(Buffer.concat(blocks)));
 }
 
+/** Archives of the Nydus repository: every type of entry, gzip of one and of two members. */
 export function fixture(name: string): Buffer {
-  return readFileSync(new URL(`../fixtures/${name}`, import.meta.url));
+  const folder = name.endsWith('.gz') ? 'zran' : 'tar';
+  return readFileSync(new URL(`../../../rafs/test/fixtures/nydus/${folder}/${name}`, import.meta.url));
 }

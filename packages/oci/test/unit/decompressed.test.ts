@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { constants, deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { type Compression, type DecompressOptions, decompressed } from '@pantala/oci';
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { fixture, inPieces, readTar } from '../support/tar-blocks.ts';
 
@@ -168,8 +169,43 @@ describe('any stream', () => {
     ['zran-single-stream.tar.gz', 7],
     ['zran-two-streams.tar.gz', 7],
     ['zran-zero-file.tar.gz', 1],
+    ['bgzip.tar.gz', 414],
   ])('%s holds %i members', async (name, count) => {
-    for (const step of [1, 100, 1 << 20])
+    for (const step of [777, 1 << 20])
       expect(await readTar(decompressed(inPieces(fixture(name), step)))).toHaveLength(count);
   });
+});
+
+describe('damaged streams', () => {
+  const runs = process.env.PANTALA_FULL === '1' ? 50_000 : 500;
+  const text = Buffer.from('some text that is neither short nor random '.repeat(200));
+  const noise = randomBytes(3000);
+
+  test.each([
+    ['gzip', Buffer.concat([gzipSync(text), gzipSync(noise), gzipSync('')])],
+    ['zstd', Buffer.concat([zstdCompressSync(text), SKIPPABLE, zstdCompressSync(noise)])],
+  ])(
+    '%s gives what was in it or an error',
+    async (_, whole) => {
+      const change = fc.tuple(fc.nat(whole.length - 1), fc.nat(255), fc.boolean());
+      await fc.assert(
+        fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 3 }), fc.nat(3000), async (changes, step) => {
+          let bytes = Buffer.from(whole);
+          for (const [at, value, cut] of changes) {
+            if (cut && value < 30) bytes = bytes.subarray(0, at);
+            else if (at < bytes.length) bytes[at] = value;
+          }
+          try {
+            await all(bytes, step, { maxLength: 1 << 20 });
+          } catch (error) {
+            expect(error).toMatchObject({
+              code: expect.stringMatching(/^(?:data-loss|invalid-argument|unimplemented)$/),
+            });
+          }
+        }),
+        { numRuns: runs },
+      );
+    },
+    600_000,
+  );
 });
