@@ -1,7 +1,10 @@
-import { fstatSync, read as readCallback, write as writeCallback } from 'node:fs';
+import { fstatSync, read as readCallback, write as writeCallback, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { type ByteRange, lengthOf, PantalaError } from '@pantala/base';
 import type { InodeFacts } from './journal-format.ts';
+
+/** Bytes that are written on this thread: into the page cache that takes less than to wake another one. */
+const SMALL_WRITE = 32 * 1024;
 
 const readOnce = promisify(readCallback);
 const writeOnce = promisify(writeCallback);
@@ -27,7 +30,11 @@ export async function writeAt(
   let asked = false;
   for (let done = 0; done < data.length; ) {
     try {
-      done += (await writeOnce(file, data, done, data.length - done, position + done)).bytesWritten;
+      const left = data.length - done;
+      done +=
+        left <= SMALL_WRITE
+          ? writeSync(file, data, done, left, position + done)
+          : (await writeOnce(file, data, done, left, position + done)).bytesWritten;
     } catch (thrown) {
       const error = PantalaError.from(thrown);
       if (error.code !== 'disk-full' || asked || !(await makeRoom(data.length))) throw error;

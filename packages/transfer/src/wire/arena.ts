@@ -1,11 +1,13 @@
+import { MAX_FRAME_LENGTH } from './packet.ts';
+
 /**
- * Memory that one connection receives into: packets and blocks are used where the kernel put them. Four frames of
- * the size that peers send, and more than the longest packet.
+ * Memory that one connection receives into: packets and blocks are used where the kernel put them. The largest frame,
+ * and more than the longest packet.
  */
-export const ARENA_LENGTH = 512 * 1024;
+export const ARENA_LENGTH = MAX_FRAME_LENGTH + 256 * 1024;
 
 /** Free arenas that are kept for the next connection; more are left to the collector. */
-const MAX_FREE_ARENAS = 16;
+const MAX_FREE_ARENAS = 8;
 
 export class Arena {
   readonly bytes = Buffer.allocUnsafeSlow(ARENA_LENGTH);

@@ -24,8 +24,8 @@ const WATCH_INTERVAL = 500;
  */
 const GATHER_TIME = 150;
 
-/** Bytes that are handed over at once at most when they are gathered: half of an arena, so that the rest has room. */
-const GATHER_LENGTH = ARENA_LENGTH / 2;
+/** Room that is left for what follows a frame: what is read too far must be moved when the frame is handed over. */
+const READ_BEYOND = 16 * 1024;
 
 /** How much longer a request may wait than the connection may be silent: a slow parent serves requests in turn. */
 const MAX_TURN_WAIT = 6;
@@ -166,7 +166,9 @@ class Connection implements ParentConnection {
   /** Where the next bytes go. */
   #target(): Buffer {
     if (this.#arena === undefined) return this.#deps.arenas.idleBytes;
-    return this.#arena.bytes.subarray(this.#filled);
+    const frame = this.#frame;
+    const end = frame === undefined ? ARENA_LENGTH : this.#unused + frame.bytes + READ_BEYOND;
+    return this.#arena.bytes.subarray(this.#filled, Math.max(end, this.#filled + READ_BEYOND));
   }
 
   /** Returns false to pause reading. */
@@ -204,7 +206,7 @@ class Connection implements ParentConnection {
         continue;
       }
       const { run, bytes } = wholeBlocks(frame, this.#filled - at);
-      if (run.count === 0 || this.#waitsForMore(frame, run.count, bytes)) return at;
+      if (run.count === 0 || this.#waitsForMore(frame, run.count)) return at;
       this.#deliver(arena, frame.download, run, arena.bytes.subarray(at, at + bytes));
       at += bytes;
       frame.first += run.count;
@@ -228,8 +230,8 @@ class Connection implements ParentConnection {
     arena.pins--;
   }
 
-  #waitsForMore(frame: OpenFrame, count: number, bytes: number): boolean {
-    if (!frame.download.request.gather || count === frame.count || bytes >= GATHER_LENGTH) return false;
+  #waitsForMore(frame: OpenFrame, count: number): boolean {
+    if (!frame.download.request.gather || count === frame.count || !this.#hasRoom) return false;
     if (count === frame.gathered) return monotonicNow() - frame.gatheredSince < GATHER_TIME;
     const now = monotonicNow();
     if (frame.gathered === 0) frame.gatheredSince = now;
@@ -237,6 +239,11 @@ class Connection implements ParentConnection {
     frame.download.progressAt = now;
     this.#progressAt = now;
     return now - frame.gatheredSince < GATHER_TIME;
+  }
+
+  /** Whether the arena takes more; else what is in it must be handed over first. */
+  get #hasRoom(): boolean {
+    return this.#filled < ARENA_LENGTH;
   }
 
   #handle(message: Message): void {

@@ -4,12 +4,6 @@ import type { PieceSource } from './contract.ts';
 import type { RangeRequestPacket } from './messages.ts';
 import { encodePacket } from './packet.ts';
 
-/**
- * Content of one RangeData that this side sends: large enough that system calls cost little, small enough that a
- * small request waits little behind it (10 ms at 200 Mbit/s). A multiple of the block length.
- */
-export const SENT_FRAME_LENGTH = 256 * 1024;
-
 /** What is to be sent next for a request. */
 export type UploadStep =
   | { readonly kind: 'packet'; readonly packet: Buffer }
@@ -68,14 +62,17 @@ export class RangeUpload implements Disposable {
     });
   }
 
-  /** @throws why the request cannot go on */
-  step(): UploadStep {
+  /**
+   * @param frameLength bytes of a frame at most, a multiple of the block length
+   * @throws why the request cannot go on
+   */
+  step(frameLength: number): UploadStep {
     if (this.#failure !== undefined) throw this.#failure;
     const digests = this.#digests();
     if (digests !== undefined) return { kind: 'packet', packet: digests };
     const end = this.#run.first + this.#run.count;
     if (this.#next === end) return { kind: 'end' };
-    const run = this.#heldRun(end);
+    const run = this.#heldRun(end, frameLength);
     if (run.count === 0) {
       if (this.#fetching) return { kind: 'wait' };
       throw new PantalaError('not-found', `block ${this.#next} of task ${this.#task.description.id} is not held`);
@@ -89,7 +86,7 @@ export class RangeUpload implements Disposable {
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     this.#subscription?.[Symbol.dispose]();
-    this.#abort?.abort(new PantalaError('cancelled', 'the request is over'));
+    if (this.#fetching) this.#abort?.abort(new PantalaError('cancelled', 'the request is over'));
     this.#lease[Symbol.dispose]();
   }
 
@@ -105,9 +102,9 @@ export class RangeUpload implements Disposable {
   }
 
   /** The held blocks from the next one on, as many as one frame takes. */
-  #heldRun(end: number): BlockRun {
+  #heldRun(end: number, frameLength: number): BlockRun {
     const first = this.#next;
-    const limit = Math.min(end, first + SENT_FRAME_LENGTH / BLOCK_LENGTH);
+    const limit = Math.min(end, first + frameLength / BLOCK_LENGTH);
     return { first, count: Math.min(limit, this.#task.blocks.next(false, first)) - first };
   }
 

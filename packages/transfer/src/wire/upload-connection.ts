@@ -1,7 +1,16 @@
 import type { Socket } from 'node:net';
-import { formatCrc32, type Geometry, type Logger, lengthOf, PantalaError, type RateLimiter } from '@pantala/base';
+import {
+  formatCrc32,
+  type Geometry,
+  type Logger,
+  lengthOf,
+  monotonicNow,
+  PantalaError,
+  type RateLimiter,
+} from '@pantala/base';
 import type { StoredTask } from '@pantala/store';
 import type { PieceSource } from './contract.ts';
+import { FrameLength } from './frame-length.ts';
 import type { DownloadPiece, Message, RangeRequestPacket } from './messages.ts';
 import type { UploadMetrics } from './metrics.ts';
 import type { PieceServerOptions } from './options.ts';
@@ -29,6 +38,7 @@ export class UploadConnection {
   readonly #reader = new PacketReader();
   readonly #abort = new AbortController();
   readonly #sender: SocketSender;
+  readonly #frameLength = new FrameLength();
   #idle: NodeJS.Timeout;
   readonly #uploads = new Map<number, RangeUpload>();
   /** Requests whose next step may be taken now, in the order of their turns. */
@@ -249,7 +259,7 @@ export class UploadConnection {
   async #sendStep(upload: RangeUpload): Promise<void> {
     let step: ReturnType<RangeUpload['step']>;
     try {
-      step = upload.step();
+      step = upload.step(this.#frameLength.current);
     } catch (error) {
       this.#end(upload);
       this.#answerError(upload.request, PantalaError.from(error));
@@ -262,7 +272,11 @@ export class UploadConnection {
       return;
     }
     if (step.kind === 'packet') await this.#sender.packet(step.packet);
-    else await this.#sender.file(step.fd, step.start, step.end, step.head);
+    else {
+      const begun = monotonicNow();
+      await this.#sender.file(step.fd, step.start, step.end, step.head);
+      this.#frameLength.sent(step.end - step.start, monotonicNow() - begun);
+    }
     if (this.#uploads.get(upload.request) === upload) this.#ready(upload.request);
   }
 
