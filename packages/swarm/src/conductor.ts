@@ -287,8 +287,7 @@ export class Conductor implements AsyncDisposable {
     const { geometry } = this.task;
     const { verification } = this.#intake;
     const provable = this.task.description.digest !== undefined;
-    // A second fetch that agrees is what confirms digests of content that cannot be checked as a whole.
-    if (news.authority === wire.Authority.UNCONFIRMED && !provable) this.#membership.allow('granted');
+    if (news.authority === wire.Authority.UNCONFIRMED && !provable) this.#sourcing.confirm();
     for (const { number } of news.pieces) {
       if (number >= geometry.pieceCount) continue;
       if (verification.canJudge(geometry.pieceBlocks(number))) this.#selection.listable(number);

@@ -42,6 +42,8 @@ export class Sourcing implements Disposable {
   readonly #prefetch: Prefetch;
   readonly #hedge: Hedge;
   #prefetching = false;
+  /** Digests came that nobody but another peer stands for. */
+  #unconfirmed = false;
   #timer: NodeJS.Timeout | undefined;
   #woken = false;
 
@@ -65,6 +67,12 @@ export class Sourcing implements Disposable {
 
   stopPrefetch(): void {
     this.#prefetching = false;
+  }
+
+  /** Digests of content that cannot be checked as a whole came from another peer: a second fetch confirms them. */
+  confirm(): void {
+    this.#unconfirmed = true;
+    this.wakeUp();
   }
 
   /** Whether the request ever allows to ask the origin. */
@@ -169,7 +177,11 @@ export class Sourcing implements Disposable {
   }
 
   #mayAskOrigin(): boolean {
-    return this.mayEverAsk && this.#deps.membership.backToSource !== 'waiting';
+    const { membership, parents } = this.#deps;
+    if (!this.mayEverAsk) return false;
+    if (membership.backToSource !== 'waiting') return true;
+    // A seed's word is worth waiting for: one hedge of one peer would send everybody else to the origin.
+    return this.#unconfirmed && membership.answered && !parents.hasSeed;
   }
 
   /** Asks the origin as well for what a reader waits for from a parent that is silent. */

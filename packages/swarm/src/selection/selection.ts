@@ -239,7 +239,8 @@ export class Selection {
       if (parent.traits.wholePieces) this.#choosePieces(parent, bulk, now, requests);
       else this.#chooseUnits(parent, bulk, now, requests);
     }
-    if (this.#digests.needed) this.#chooseLists(bulk, now, requests);
+    // From one parent alone the lists come with the first units of their pieces.
+    if (this.#digests.needed && this.#parents.size > 1) this.#chooseLists(bulk, now, requests);
     if (requests.length === 0 && this.#requests.size <= END_GAME_REQUESTS) this.#chooseAgain(now, requests);
     return requests;
   }

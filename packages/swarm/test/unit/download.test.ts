@@ -111,6 +111,24 @@ test('without a seed, a second fetch of content without digest confirms the firs
   expect(origin.count('/file').bytes).toBeLessThanOrEqual(content.length * 2.02);
 });
 
+test('with a seed, what another peer fetched past it sends nobody else to the origin', async () => {
+  await using origin = await Origin.start({ host: '127.0.0.1' });
+  await using sched = await scheduler();
+  const schedulers = [sched.at];
+  await using _seed = await Node.start({ name: 'seed', seed: true, schedulers });
+  await using hasty = await Node.start({ name: 'hasty', schedulers });
+  await using patient = await Node.start({ name: 'patient', schedulers });
+  const content = new Content(12 * MEBI, 'past the seed');
+  const url = origin.serve('/file', content, { bytesPerSecond: 8 * MEBI });
+  const patiently = patient.read({ url });
+  await until(() => origin.count('/file').bytes > MEBI, { what: 'the seed fetches' });
+  // Digests of these blocks come from a peer alone, and nothing else could tell whether they are right.
+  await hasty.read({ url, needBackToSource: true }, { start: 10 * MEBI, end: 11 * MEBI });
+  const reading = await patiently;
+  expect(reading.sha256).toBe(content.sha256);
+  expect(reading.task.traffic.originBytes).toBe(0);
+});
+
 test('an origin that told a wrong length at first: the next request begins anew', async () => {
   await using origin = await Origin.start({ host: '127.0.0.1' });
   const content = new Content(6 * MEBI, 'length');
