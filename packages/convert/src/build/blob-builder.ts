@@ -42,8 +42,11 @@ export interface BuiltBlob {
   readonly meta: BlobEnd['meta'];
 }
 
-/** The least content of a parcel: so many chunks of a small size go together. */
-const PARCEL_LENGTH = 1024 * 1024;
+/**
+ * Content of a parcel, unless a chunk is longer. Each costs several turns of threads, which is what a build without
+ * compression is made of; with it longer parcels only take memory.
+ */
+const PARCEL_LENGTH = { stored: 4 * 1024 * 1024, compressed: 2 * 1024 * 1024 };
 
 /** A list with a place for each chunk of a file. Its length is exact: one that grows takes room for sixteen more. */
 export function chunkList(size: number, chunkSize: number): Chunk[] {
@@ -106,7 +109,9 @@ export class BlobBuilder implements AsyncDisposable {
     this.#ledger = new ChunkLedger(options.dictionaries);
     for (const digest of this.#ledger.offered()) this.#known.add(digest);
     this.#layout = new BlobLayout({ compressor, digester, chunkSize, batches: batchSize > 0, toc });
-    const layout: SlotLayout = { length: Math.max(chunkSize, PARCEL_LENGTH), compresses: compressor !== 'none' };
+    const compresses = compressor !== 'none';
+    const length = Math.max(chunkSize, compresses ? PARCEL_LENGTH.compressed : PARCEL_LENGTH.stored);
+    const layout: SlotLayout = { length, compresses };
     this.#slots = new SlotPool(slotCount(workers, layout) + (batchSize > 0 ? 1 : 0), layout);
     this.#batch = batchSize > 0 ? this.#slots.take() : undefined;
     const { memories } = this.#slots;

@@ -5,7 +5,7 @@ import { type Compressor, DIGEST_LENGTH, type Digester, type Lz4Origin } from '@
 // that they share, so only numbers are sent.
 
 /** Chunks of one parcel: results for so many have their place. */
-export const MAX_PARCEL_CHUNKS = 256;
+export const MAX_PARCEL_CHUNKS = 1024;
 
 /** In `stored`: the chunk's digest is known already, so it was not compressed. */
 export const NOT_COMPRESSED = 0;
