@@ -222,7 +222,9 @@ class BootstrapWriter {
     }
     // The kernel then reads the file as one extent, by the first index alone; RAFS goes by its own chunk size.
     const kernelSize = consecutive ? size : chunkSize;
-    return CHUNK_FORMAT_INDEXES | Math.ceil(Math.log2(kernelSize / blockSize));
+    let bits = 0;
+    while (blockSize * 2 ** bits < kernelSize) bits++;
+    return CHUNK_FORMAT_INDEXES | bits;
   }
 
   #writeDirectory({ position, names, children }: PlannedDirectory): void {
