@@ -9,6 +9,19 @@ export const FILLED = blobFixture({
   seed: 99,
 });
 
+/** Whole lines only; the pipe is full when the reader is slow. */
+async function say(line: string): Promise<void> {
+  for (;;) {
+    try {
+      writeSync(1, line);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+    await new Promise(setImmediate);
+  }
+}
+
 async function main(directory: string, seed: number): Promise<void> {
   await using cache = await BlobCache.open({ directory });
   const fetcher = new MemoryFetcher({ only: truthful(FILLED.stored) });
@@ -24,7 +37,7 @@ async function main(directory: string, seed: number): Promise<void> {
       const start = random(FILLED.layout.size);
       const end = Math.min(FILLED.layout.size, start + random(30_000));
       await blob.ensure({ start, end }, { urgency: 'demand', signal });
-      writeSync(1, `there ${start} ${end}\n`);
+      await say(`there ${start} ${end}\n`);
       if (blob.complete) await new Promise(setImmediate);
     }
   };

@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -13,10 +13,12 @@ import {
 } from '@pantala/base';
 import type { LazyBlob, ReadOptions } from '../contract.ts';
 import { DecodeThreads } from '../decoding/decode-threads.ts';
-import { BLOB_ID, DATA_SUFFIX, JOURNAL_SUFFIX, SUFFIXES } from './blob-files.ts';
+import { BLOB_ID, DATA_SUFFIX, JOURNAL_SUFFIX, SUFFIXES, TABLE_SUFFIX } from './blob-files.ts';
 import { CachedBlob } from './cached-blob.ts';
 import { ChunkIndex } from './chunk-index.ts';
 import type { ChunkLayout } from './chunk-layout.ts';
+import { writeChunkTable } from './chunk-table.ts';
+import { ClosedBlobs } from './closed-blobs.ts';
 import type { BlobAccess, CacheContext } from './context.ts';
 import { DemandMeter } from './demand-meter.ts';
 import { type FilePaths, FilledFile } from './filled-file.ts';
@@ -52,6 +54,7 @@ interface OpenBlob {
  */
 export class BlobCache implements AsyncDisposable {
   readonly #context: CacheContext;
+  readonly #closed: ClosedBlobs;
   readonly #open = new Map<string, OpenBlob>();
   /** Opening and closing of one blob never overlap. */
   readonly #turns = new Map<string, Promise<unknown>>();
@@ -61,11 +64,12 @@ export class BlobCache implements AsyncDisposable {
 
   private constructor(given: BlobCacheOptions, parts: BlobCacheParts) {
     const logger = parts.logger ?? silentLogger;
+    this.#closed = new ClosedBlobs(given.directory, (id) => this.#open.has(id));
     this.#context = {
       options: compileCacheOptions(given),
       demand: new DemandMeter(),
       decoding: new DecodeThreads(),
-      index: new ChunkIndex(),
+      index: new ChunkIndex(this.#closed),
       fills: new Listeners<FillEvent>(),
       metrics: cacheMetrics(parts.metrics ?? noMetrics, () => this.#usage),
       counters: newFillCounters(),
@@ -117,6 +121,7 @@ export class BlobCache implements AsyncDisposable {
    */
   async allowEviction(): Promise<void> {
     this.#mayEvict = true;
+    this.#closed.enabled = true;
     await this.#keepMarks();
   }
 
@@ -148,7 +153,19 @@ export class BlobCache implements AsyncDisposable {
     const open = { blob: new CachedBlob(layout, file, this.#context), users: 0 };
     this.#open.set(layout.blobId, open);
     this.#context.index.add(open.blob);
+    this.#closed.changed();
+    await this.#keepTable(layout);
     return open;
+  }
+
+  /** What it takes to find its chunks when nobody uses it. Without it nothing is copied from it then. */
+  async #keepTable(layout: ChunkLayout): Promise<void> {
+    const path = join(this.directory, layout.blobId + TABLE_SUFFIX);
+    if (existsSync(path)) return;
+    await writeChunkTable(path, layout).catch((error: unknown) => {
+      const { message } = PantalaError.from(error);
+      this.#context.logger.warn('no table of chunks is kept of a blob', { blob: layout.blobId, error: message });
+    });
   }
 
   async #release(id: string, open: OpenBlob): Promise<void> {
@@ -156,8 +173,12 @@ export class BlobCache implements AsyncDisposable {
       open.users--;
       if (open.users > 0) return;
       this.#context.index.remove(open.blob);
-      this.#open.delete(id);
-      await open.blob.close();
+      try {
+        await open.blob.close();
+      } finally {
+        this.#open.delete(id);
+        this.#closed.changed();
+      }
     });
     await this.#keepMarks();
   }
@@ -218,12 +239,16 @@ export class BlobCache implements AsyncDisposable {
       if (freed >= bytes) break;
       await this.#inTurn(id, async () => {
         if (this.#open.has(id)) return;
-        for (const suffix of SUFFIXES) await rm(join(this.directory, id + suffix), { force: true });
+        for (const suffix of SUFFIXES) {
+          await rm(join(this.directory, id + suffix), { force: true });
+          await rm(join(this.directory, `${id}${suffix}.new`), { force: true });
+        }
         freed += size;
         this.#context.metrics.evicted.add();
         this.#context.logger.info('blob evicted', { blob: id, bytes: size });
       });
     }
+    this.#closed.changed();
     this.#look();
     return freed;
   }

@@ -2,8 +2,9 @@
 export const DATA_SUFFIX = '.blob.data';
 export const JOURNAL_SUFFIX = '.blob.fill';
 export const META_SUFFIX = '.blob.meta';
+export const TABLE_SUFFIX = '.blob.chunks';
 
 /** In the order in which they are removed: without its journal what is left of a blob says nothing. */
-export const SUFFIXES = [JOURNAL_SUFFIX, DATA_SUFFIX, META_SUFFIX];
+export const SUFFIXES = [JOURNAL_SUFFIX, DATA_SUFFIX, META_SUFFIX, TABLE_SUFFIX];
 
 export const BLOB_ID = /^[0-9a-f]{64}$/;

@@ -47,6 +47,8 @@ export class CachedBlob implements ChunkHolder {
   readonly #context: CacheContext;
   readonly #flights = new Map<number, Flight>();
   readonly #pieces = new Set<Promise<void>>();
+  /** Copies out of the file that are under way. */
+  readonly #loans = new Set<Promise<void>>();
   readonly #closing = new AbortController();
   readonly #completed = new Deferred();
 
@@ -71,6 +73,18 @@ export class CachedBlob implements ChunkHolder {
 
   holds(chunk: number): boolean {
     return this.file.held.has(chunk);
+  }
+
+  lend(): Disposable | undefined {
+    if (this.#closing.signal.aborted) return undefined;
+    const given = new Deferred();
+    this.#loans.add(given.promise);
+    return {
+      [Symbol.dispose]: () => {
+        this.#loans.delete(given.promise);
+        given.resolve();
+      },
+    };
   }
 
   nextMissing(offset: number): number | undefined {
@@ -300,7 +314,7 @@ export class CachedBlob implements ChunkHolder {
   /** Breaks off what is under way, and closes the file. */
   async close(): Promise<void> {
     this.#closing.abort(new PantalaError('cancelled', `blob ${this.layout.blobId} is closed`));
-    await Promise.allSettled(this.#pieces);
+    await Promise.allSettled([...this.#pieces, ...this.#loans]);
     await this.file.close();
   }
 }

@@ -1,23 +1,36 @@
 import type { ChunkLayout } from './chunk-layout.ts';
+import { prefixOf } from './chunk-table.ts';
+import type { ClosedBlobs } from './closed-blobs.ts';
 import { readRange } from './file-range.ts';
+import { PrefixTable } from './prefix-table.ts';
 
-/** A blob whose chunks others may copy. */
+/** A blob in use, whose chunks others may copy. */
 export interface ChunkHolder {
   readonly layout: ChunkLayout;
   /** Of the cache file. */
   readonly descriptor: number;
+  /** Keeps the file open until it is disposed; undefined when it is being closed. */
+  lend(): Disposable | undefined;
   holds(chunk: number): boolean;
 }
 
-export interface FoundChunk {
-  readonly holder: ChunkHolder;
-  readonly chunk: number;
+/** A chunk's content as another blob has it, checked. */
+export interface FoundChunk extends AsyncDisposable {
+  readonly blobId: string;
+  /** Of that blob's file, open until this is disposed, and where in it the chunk begins. */
+  readonly descriptor: number;
+  readonly start: number;
   readonly content: Buffer;
 }
 
-/** Finds chunks of other blobs by their digest. */
+/** Finds chunks of other blobs by their digest, of those in use first. */
 export class ChunkIndex {
-  readonly #tables = new Map<ChunkHolder, Uint32Array | undefined>();
+  readonly #tables = new Map<ChunkHolder, PrefixTable | undefined>();
+  readonly #closed: ClosedBlobs;
+
+  constructor(closed: ClosedBlobs) {
+    this.#closed = closed;
+  }
 
   add(holder: ChunkHolder): void {
     this.#tables.set(holder, undefined);
@@ -27,51 +40,43 @@ export class ChunkIndex {
     this.#tables.delete(holder);
   }
 
-  /** The content of a chunk with the digest and length of this one, as some other blob holds it: read and checked. */
+  /** The content of a chunk with the digest and length of this one, as some other blob holds it. */
   async find(layout: ChunkLayout, chunk: number, besides: ChunkHolder): Promise<FoundChunk | undefined> {
     const digest = layout.digestOf(chunk);
     const { start, end } = layout.rangeOf(chunk);
-    for (const [holder] of this.#tables) {
+    for (const holder of this.#tables.keys()) {
       if (holder === besides) continue;
-      for (const candidate of this.#candidates(holder, digest)) {
+      for (const candidate of this.#tableOf(holder).find(prefixOf(digest))) {
         const range = holder.layout.rangeOf(candidate);
         if (range.end - range.start !== end - start || !holder.holds(candidate)) continue;
+        if (Buffer.compare(holder.layout.digestOf(candidate), digest) !== 0) continue;
+        const loan = holder.lend();
+        if (loan === undefined) continue;
         const content = await readRange(holder.descriptor, range).catch(() => undefined);
-        if (content !== undefined && layout.matches(chunk, content)) return { holder, chunk: candidate, content };
+        if (content === undefined || !layout.matches(chunk, content)) loan[Symbol.dispose]();
+        else {
+          return {
+            blobId: holder.layout.blobId,
+            descriptor: holder.descriptor,
+            start: range.start,
+            content,
+            [Symbol.asyncDispose]: async () => loan[Symbol.dispose](),
+          };
+        }
       }
     }
-    return undefined;
+    return this.#closed.find(digest, end - start, (content) => layout.matches(chunk, content));
   }
 
-  *#candidates(holder: ChunkHolder, digest: Uint8Array): Generator<number> {
+  #tableOf(holder: ChunkHolder): PrefixTable {
     let table = this.#tables.get(holder);
     if (table === undefined) {
-      table = tableOf(holder.layout);
+      const { layout } = holder;
+      const prefixes = new Uint32Array(layout.chunkCount);
+      for (let chunk = 0; chunk < layout.chunkCount; chunk++) prefixes[chunk] = prefixOf(layout.digestOf(chunk));
+      table = new PrefixTable(prefixes);
       this.#tables.set(holder, table);
     }
-    const mask = table.length - 1;
-    for (let slot = hash(digest) & mask; table[slot] !== 0; slot = (slot + 1) & mask) {
-      const chunk = (table[slot] as number) - 1;
-      if (Buffer.compare(holder.layout.digestOf(chunk), digest) === 0) yield chunk;
-    }
+    return table;
   }
-}
-
-/** Open addressing: chunk + 1 at the first free slot from where its digest points; half of the slots stay free. */
-function tableOf(layout: ChunkLayout): Uint32Array {
-  let slots = 4;
-  while (slots < layout.chunkCount * 2) slots *= 2;
-  const table = new Uint32Array(slots);
-  for (let chunk = 0; chunk < layout.chunkCount; chunk++) {
-    let slot = hash(layout.digestOf(chunk)) & (slots - 1);
-    while (table[slot] !== 0) slot = (slot + 1) & (slots - 1);
-    table[slot] = chunk + 1;
-  }
-  return table;
-}
-
-/** A digest's own first bytes are as good as any hash of it. */
-function hash(digest: Uint8Array): number {
-  const [a = 0, b = 0, c = 0, d = 0] = digest;
-  return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
 }

@@ -170,13 +170,12 @@ export class FilledFile {
   /** Takes over a chunk from another blob's file, where the file system can without copying its bytes. */
   async copy(chunk: number, found: FoundChunk): Promise<void> {
     const { start, end } = this.#layout.rangeOf(chunk);
-    const source = found.holder.layout.rangeOf(found.chunk).start;
     // Whole blocks: file systems share nothing less. What follows a chunk in its last block is zeros on both sides.
     const length = alignUp(end) - start;
-    const range: ByteRange = { start: source, end: source + length };
+    const range: ByteRange = { start: found.start, end: found.start + length };
     await this.#withRoom(length, async () => {
       try {
-        await copyFileRange(found.holder.descriptor, this.descriptor, range, undefined, { to: start });
+        await copyFileRange(found.descriptor, this.descriptor, range, undefined, { to: start });
       } catch (error) {
         if (PantalaError.from(error).code === 'disk-full') throw error;
         await writeRange(this.descriptor, [found.content], start);

@@ -82,10 +82,10 @@ export class PieceFetch {
         if (await file.confirm(chunk)) this.#note(chunk, chunk, 'cache', 0);
         continue;
       }
-      const found = await context.index.find(layout, chunk, holder);
+      await using found = await context.index.find(layout, chunk, holder);
       if (found === undefined) continue;
       await file.copy(chunk, found);
-      this.#note(chunk, chunk, `blob ${found.holder.layout.blobId}`, 0);
+      this.#note(chunk, chunk, `blob ${found.blobId}`, 0);
     }
     if (file.held.hasAll({ first, count })) this.#settle(group);
   }

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { type ByteRange, Deferred, PantalaError } from '@pantala/base';
 import { BlobCache, type BlobHandle, type FillEvent } from '@pantala/lazyfs';
 import { Scratch } from '@pantala/testkit';
@@ -216,25 +216,58 @@ test("a source that never answers costs the reader its deadline, and the failure
   expectRight(fixture, blob);
 });
 
-test('chunks that another blob holds are copied and not fetched', async () => {
+test.each([
+  ['is in use', false],
+  ['was used before', true],
+])('chunks of another blob that %s are copied and not fetched', async (_what, isClosed) => {
   await using scratch = Scratch.create('fill');
   const old = blobFixture({ lengths, seed: 9 });
   const content = (chunk: number, length: number) => {
     const { start } = old.layout.rangeOf(chunk);
     return chunk === 3 ? Buffer.alloc(length, 'new') : Buffer.from(old.decoded.subarray(start, start + length));
   };
-  const newer = blobFixture({ lengths: [...lengths], seed: 10, content });
+  const newer = blobFixture({ lengths, seed: 10, content });
   await using cache = await BlobCache.open({ directory: scratch.path });
   await using first = await cache.blob(old.layout, { fetcher: new MemoryFetcher({ only: truthful(old.stored) }) });
-  await first.ensure({ start: 0, end: old.layout.size }, demand);
+  await first.ensure({ start: 0, end: old.layout.rangeOf(8).end }, demand);
+  await first.ensure({ start: old.layout.rangeOf(10).start, end: old.layout.size }, demand);
+  if (isClosed) {
+    await first[Symbol.asyncDispose]();
+    await cache.allowEviction();
+  }
   const fetcher = new MemoryFetcher({ only: truthful(newer.stored) });
   const fills: FillEvent[] = [];
   using _ = cache.fills.subscribe((event) => fills.push(event));
-  await using second = await cache.blob(newer.layout, { fetcher });
+  await using second = await cache.blob(newer.layout, { fetcher, pieceLength: 0 });
   await second.ensure({ start: 0, end: newer.layout.size }, demand);
   expect(readFileSync(second.path).equals(newer.decoded)).toBe(true);
-  expect(fetcher.served.map(({ range }) => range)).toEqual([newer.layout.group(3).stored]);
+  expect(fetcher.served.map(({ range }) => range)).toEqual([3].map((group) => newer.layout.group(group).stored));
   expect(fills.filter(({ source }) => source === `blob ${old.layout.blobId}`)).toHaveLength(lengths.length - 1);
+});
+
+test('nothing is taken from a cached blob whose content was changed, nor looked for before earlier mounts are open', async () => {
+  await using scratch = Scratch.create('fill');
+  const old = blobFixture({ lengths, seed: 9 });
+  const content = (chunk: number, length: number) => {
+    const { start } = old.layout.rangeOf(chunk);
+    return Buffer.from(old.decoded.subarray(start, start + length));
+  };
+  const same = blobFixture({ lengths, groups: [2], seed: 10, content });
+  await using cache = await BlobCache.open({ directory: scratch.path });
+  const first = await cache.blob(old.layout, { fetcher: new MemoryFetcher({ only: truthful(old.stored) }) });
+  await first.ensure({ start: 0, end: old.layout.size }, demand);
+  await first[Symbol.asyncDispose]();
+  const fetcher = new MemoryFetcher({ only: truthful(same.stored) });
+  await using second = await cache.blob(same.layout, { fetcher, pieceLength: 0 });
+  await second.ensure({ start: 0, end: 1 }, demand);
+  expect(fetcher.served).toHaveLength(1);
+  const changed = openSync(first.path, 'r+');
+  writeSync(changed, 'changed', old.layout.rangeOf(6).start + 9);
+  closeSync(changed);
+  await cache.allowEviction();
+  await second.ensure({ start: 0, end: same.layout.size }, demand);
+  expect(readFileSync(second.path).equals(same.decoded)).toBe(true);
+  expect(fetcher.served.map(({ range }) => range)).toEqual([0, 3].map((group) => same.layout.group(group).stored));
 });
 
 test('mounts share a blob: one fills what the other reads, and the last one closes it', async () => {
