@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ControlClient, type DriverName, type MountLine, placesOf } from '@pantala/lazyfs';
 import { type Program, Program as Programs, pantala, run, Scratch, until } from '@pantala/testkit';
@@ -107,6 +107,18 @@ export class LazyStage implements AsyncDisposable {
     return next.guardian;
   }
 
+  /** Kills worker, standby and guardian in one go. */
+  async killEverything(): Promise<void> {
+    const { pid, guardian } = await this.#servingNow();
+    const all = readdirSync('/proc')
+      .map(Number)
+      .filter((each) => isOurs(each, this.places.stateDirectory));
+    for (const each of [guardian, pid, ...all]) kill(each);
+    await until(async () => !all.some((each) => isOurs(each, this.places.stateDirectory)), {
+      what: 'everything is gone',
+    });
+  }
+
   async #servingNow(): Promise<{ readonly pid: number; readonly guardian: number }> {
     return until(() => this.serving(), { what: 'a worker serves' });
   }
@@ -162,4 +174,6 @@ function kill(pid: number): void {
 
 export const DRIVERS: readonly { readonly driver: DriverName; readonly options: readonly string[] }[] = [
   { driver: 'fanotify', options: ['--driver', 'fanotify'] },
+  { driver: 'fuse', options: ['--driver', 'fuse'] },
+  { driver: 'fuse', options: ['--driver', 'fuse', '--loop'] },
 ];

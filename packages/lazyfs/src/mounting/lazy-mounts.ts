@@ -354,7 +354,7 @@ export class LazyMounts implements AsyncDisposable {
 
   /**
    * Makes it safe to let go of what makes readers wait: takes away what nobody uses, and fetches the rest of what
-   * somebody does. Mounts that are complete stay: they need nobody.
+   * somebody does. Mounts of the fanotify driver that are complete stay: they need nobody.
    *
    * @throws `failed-precondition` naming the mounts that are in use and cannot be completed
    */
@@ -367,7 +367,7 @@ export class LazyMounts implements AsyncDisposable {
       if (kept.length === 0) return;
       throw new PantalaError(
         'failed-precondition',
-        `${kept.join(', ')}: in use, and not all of it can be fetched; without a worker its readers would see holes`,
+        `${kept.join(', ')}: in use, and cannot do without a worker: end what uses it (fuser -vm), or unmount with --lazy`,
       );
     });
   }
@@ -386,8 +386,8 @@ export class LazyMounts implements AsyncDisposable {
     } catch (error) {
       this.#options.logger.warn('a mount is in use and is completed first', { target, error });
     }
-    // What FUSE serves fails with it, which no reader takes for content.
-    if (record.driver === 'fuse') return true;
+    // What comes through FUSE does so for ever.
+    if (record.driver === 'fuse') return false;
     try {
       const { blobs } = await this.#imageOf(mount);
       await Promise.all(

@@ -1,15 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import { type Logger, PantalaError } from '@pantala/base';
+import type { Logger, PantalaError } from '@pantala/base';
 import { createAccessGroup } from '@pantala/linux';
 import { Demand } from '../demand.ts';
 import type { DriverName, LazyDriver } from '../driver.ts';
 import { FanotifyDriver } from '../fanotify/driver.ts';
+import { connectFuse, disconnectFuse, FuseDriver } from '../fuse/driver.ts';
 import type { Held, HeldName } from '../guardian/held.ts';
 import { PendingTable } from '../pending/pending-table.ts';
 
 export interface DriversOptions {
   /** What the worker before this one left; undefined when there was none. */
   readonly inherited: Held | undefined;
+  /** Where the FUSE driver shows blobs. */
+  readonly fuseDirectory: string;
   readonly logger: Logger;
   /** Called when there is more to be held than before. */
   readonly onNewDescriptors: () => Promise<void>;
@@ -18,7 +21,7 @@ export interface DriversOptions {
 }
 
 /** The drivers of a worker, each made when it is first wanted, and the descriptors that the guardian holds for them. */
-export class Drivers implements AsyncDisposable {
+export class Drivers {
   readonly #options: DriversOptions;
   readonly #descriptors: Partial<Record<HeldName, number>>;
   readonly #drivers = new Map<DriverName, Promise<LazyDriver>>();
@@ -45,7 +48,7 @@ export class Drivers implements AsyncDisposable {
   }
 
   async #make(name: DriverName): Promise<LazyDriver> {
-    if (name === 'fuse') throw new PantalaError('unimplemented', 'fuse');
+    if (name === 'fuse') return this.#makeFuse();
     const { logger, onFailure, onNewDescriptors } = this.#options;
     const isNew = this.#descriptors.access === undefined;
     const group = this.#descriptors.access ?? createAccessGroup();
@@ -56,12 +59,25 @@ export class Drivers implements AsyncDisposable {
     return new FanotifyDriver({ group, table: new PendingTable(memory), demand: this.#demand, logger, onFailure });
   }
 
+  async #makeFuse(): Promise<LazyDriver> {
+    const { logger, onFailure, onNewDescriptors, fuseDirectory } = this.#options;
+    const isNew = this.#descriptors.fuse === undefined;
+    const device = this.#descriptors.fuse ?? (await connectFuse(fuseDirectory));
+    const memory = this.#descriptors['fuse-pending'] ?? PendingTable.create();
+    this.#descriptors.fuse = device;
+    this.#descriptors['fuse-pending'] = memory;
+    if (isNew) await onNewDescriptors();
+    const table = new PendingTable(memory);
+    return new FuseDriver({ device, directory: fuseDirectory, table, demand: this.#demand, logger, onFailure });
+  }
+
   /** Stops taking events, and waits for those in flight; what comes then is the next worker's. */
   async pause(): Promise<void> {
     for (const driver of this.#drivers.values()) await (await driver.catch(() => undefined))?.pause();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const driver of this.#drivers.values()) await (await driver.catch(() => undefined))?.[Symbol.asyncDispose]();
+  /** Takes away what no mount needs any more. */
+  async disconnect(): Promise<void> {
+    if (this.#descriptors.fuse !== undefined) await disconnectFuse(this.#options.fuseDirectory);
   }
 }

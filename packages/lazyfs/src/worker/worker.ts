@@ -50,6 +50,7 @@ export class LazyWorker implements AsyncDisposable {
     this.#lock = lock;
     this.#drivers = new Drivers({
       inherited: inherited(process.env),
+      fuseDirectory: options.places.fuse,
       logger: options.logger,
       onNewDescriptors: () => this.#hold(),
       onFailure: (error) => this.#failed.resolve(error),
@@ -141,6 +142,7 @@ export class LazyWorker implements AsyncDisposable {
    */
   async stop(signal: AbortSignal): Promise<void> {
     await this.#mounts?.stop(signal);
+    await this.#drivers.disconnect();
     await this.#guardian?.leave();
   }
 

@@ -1,0 +1,198 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Registry as RegistryClient } from '@pantala/oci';
+import { loopbackPlace, Registry, readTree, run, until } from '@pantala/testkit';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type BuiltImage, DRIVERS, LazyStage } from '../lib/lazy-stage.ts';
+import { FULL, MIB } from '../lib/stage.ts';
+
+const root = process.getuid?.() === 0;
+const WORKER_KILLS = FULL ? 200 : 20;
+const GUARDIAN_KILLS = FULL ? 50 : 5;
+const READERS = FULL ? 100 : 24;
+
+/** Where control groups can be ended as a whole (cgroup.kill of version 2). */
+const UNIFIED = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((path) => existsSync(join(path, 'cgroup.procs')));
+
+describe.skipIf(!root).each(DRIVERS)('deaths with $driver $options (as root)', ({ driver, options }) => {
+  let stage: LazyStage;
+  let image: BuiltImage;
+
+  beforeEach(async () => {
+    stage = new LazyStage();
+    const tree = stage.scratch.join('tree');
+    mkdirSync(join(tree, 'small'), { recursive: true });
+    for (let file = 0; file < 12; file++)
+      writeFileSync(join(tree, `large-${file}`), randomBytes(8 * MIB + file * 1000));
+    for (let file = 0; file < 400; file++) writeFileSync(join(tree, 'small', `${file}`), randomBytes(100 + file * 37));
+    image = await stage.build(tree, ['--chunk-size', '128KiB']);
+  });
+
+  afterEach(async () => {
+    await stage[Symbol.asyncDispose]();
+  });
+
+  test(`the worker is killed ${WORKER_KILLS} times while ${READERS} readers read`, async () => {
+    await stage.mount(image, 'a', '--no-prefetch', ...options);
+    const readers = await stage.compare(image, 'a', READERS, WORKER_KILLS * 0.8);
+    const pids = new Set<number>();
+    for (let kill = 0; kill < WORKER_KILLS; kill++) pids.add(await stage.killWorker());
+    expect(pids.size).toBe(WORKER_KILLS);
+    const found = await stage.compared(readers);
+    expect(found).toMatchObject({ errors: [], wrong: [] });
+    expect(found.reads).toBeGreaterThan(READERS * 10);
+  });
+
+  test(`the guardian is killed ${GUARDIAN_KILLS} times, each time followed by the worker`, async () => {
+    await stage.mount(image, 'b', '--no-prefetch', ...options);
+    const readers = await stage.compare(image, 'b', READERS, GUARDIAN_KILLS * 2);
+    const guardians = new Set<number>();
+    for (let kill = 0; kill < GUARDIAN_KILLS; kill++) {
+      guardians.add(await stage.killGuardian());
+      await stage.killWorker();
+    }
+    expect(guardians.size).toBe(GUARDIAN_KILLS);
+    expect(await stage.compared(readers)).toMatchObject({ errors: [], wrong: [] });
+  });
+
+  test.skipIf(UNIFIED === undefined)('the whole control group of the worker is killed', async () => {
+    const group = join(UNIFIED as string, `pantala-test-${process.pid}`);
+    mkdirSync(group);
+    try {
+      const procs = join(group, 'cgroup.procs');
+      const before = readFileSync('/proc/self/cgroup', 'utf8').match(/^0::(.*)$/m)?.[1] ?? '/';
+      writeFileSync(procs, String(process.pid));
+      const line = await stage.mount(image, 'c', '--no-prefetch', ...options).finally(() => {
+        writeFileSync(join(UNIFIED as string, before, 'cgroup.procs'), String(process.pid));
+      });
+      expect(readFileSync(procs, 'utf8').split('\n')).toContain(String(line.workerPid));
+      expect(readFileSync(procs, 'utf8').split('\n')).not.toContain(String(line.guardianPid));
+      const readers = await stage.compare(image, 'c', READERS, 6);
+      for (let kill = 0; kill < 3; kill++) {
+        const { pid } = await until(() => stage.serving(), { what: 'a worker serves' });
+        writeFileSync(join(group, 'cgroup.kill'), '1');
+        const next = await until(
+          async () => {
+            const found = await stage.serving();
+            return found !== undefined && found.pid !== pid ? found : undefined;
+          },
+          { what: 'another worker serves' },
+        );
+        expect(next.guardian).toBe(line.guardianPid);
+        expect(readFileSync(procs, 'utf8').split('\n')).toContain(String(next.pid));
+      }
+      expect(await stage.compared(readers)).toMatchObject({ errors: [], wrong: [] });
+    } finally {
+      await stage[Symbol.asyncDispose]();
+      await expect.poll(() => attempt(() => rmdirSync(group)), { timeout: 10_000 }).toBe(true);
+      stage = new LazyStage();
+    }
+  });
+
+  test('everything is killed at once, then started again: no mount goes on with what it had in memory', async () => {
+    await stage.mount(image, 'd', '--no-prefetch', ...options);
+    await stage.compared(await stage.compare(image, 'd', 4, 0.5));
+    await stage.killEverything();
+    // What is read now may be holes; it must not be seen again.
+    await run('sh', ['-c', `cat ${stage.scratch.join('d')}/large-* > /dev/null`], { check: false });
+    const other = await stage.build(image.tree, ['--chunk-size', '256KiB']);
+    await stage.mount(other, 'e', '--no-prefetch', ...options);
+    expect((await stage.mounts()).map(({ mounted }) => mounted)).toEqual([
+      stage.scratch.join('d'),
+      stage.scratch.join('e'),
+    ]);
+    expect(await stage.command('mounts', ...stage.options)).toMatch(/d .*lost and mounted afresh/);
+    expect(await readTree(stage.scratch.join('d'))).toEqual(await readTree(image.tree));
+  });
+
+  test('an orderly stop takes away what nobody uses, and never lets anybody read holes', async () => {
+    const unused = await stage.mount(image, 'f', '--no-prefetch', ...options);
+    const other = await stage.build(image.tree, ['--chunk-size', '512KiB']);
+    await stage.mount(other, 'g', '--no-prefetch', ...options);
+    const readers = await stage.compare(other, 'g', 4, 8);
+    await expect.poll(() => inUse(stage.scratch.join('g')), { timeout: 10_000 }).toBe(true);
+    process.kill(unused.workerPid, 'SIGTERM');
+    const found = await stage.compared(readers);
+    expect(found).toMatchObject({ errors: [], wrong: [] });
+    expect(readdirSync(stage.scratch.join('f'))).toEqual([]);
+    if (driver === 'fanotify') {
+      await expect.poll(() => stage.serving(), { timeout: 30_000 }).toBeUndefined();
+      if (readdirSync(stage.scratch.join('g')).length > 0) {
+        expect(await readTree(stage.scratch.join('g'))).toEqual(await readTree(other.tree));
+      }
+    }
+  });
+});
+
+describe.skipIf(!root)('what a killed worker had fetched (as root)', () => {
+  let registry: Registry;
+  let stage: LazyStage;
+
+  beforeAll(async () => {
+    registry = await Registry.start({ place: loopbackPlace() });
+    stage = new LazyStage();
+  });
+
+  afterAll(async () => {
+    await stage[Symbol.asyncDispose]();
+    await registry[Symbol.asyncDispose]();
+  });
+
+  test('is not fetched again, but for what was under way', async () => {
+    const tree = stage.scratch.join('tree');
+    mkdirSync(tree);
+    for (let file = 0; file < 8; file++) writeFileSync(join(tree, `${file}`), randomBytes(4 * MIB));
+    const image = await stage.build(tree, ['--chunk-size', '128KiB', '--compressor', 'none']);
+    const [id] = readdirSync(image.blobs);
+    const blob = join(image.blobs, id as string);
+    const repository = new RegistryClient(registry.url).repository('lazy/image');
+    const content = readFileSync(blob);
+    await repository.putBlob({ digest: `sha256:${id}`, size: statSync(blob).size, open: () => [content] });
+    // The worker is started by a mount of nothing much.
+    const nothing = stage.scratch.join('nothing');
+    mkdirSync(nothing);
+    await stage.mount(await stage.build(nothing), 'n', '--no-prefetch');
+    await stage.worker.call('POST', '/pantala/v1/mounts', {
+      target: stage.scratch.join('r'),
+      bootstrap: image.bootstrap,
+      sources: { kind: 'registry', registry: { registry: registry.url, repository: 'lazy/image' } },
+      prefetch: { enabled: false },
+      pieceLength: 0,
+    });
+    const readers = await stage.compare(image, 'r', 16, 0);
+    let kills = 0;
+    while (readers.running && kills < 10) {
+      await stage.killWorker();
+      kills++;
+    }
+    const found = await stage.compared(readers);
+    expect(found).toMatchObject({ errors: [], wrong: [] });
+    const given = registry.accesses().filter(({ path }) => path.includes(id as string));
+    const sum = given.reduce((total, { bytes }) => total + bytes, 0);
+    // Under way: what 16 readers wait for at each kill, read ahead by the kernel.
+    expect(sum).toBeLessThanOrEqual(content.length + kills * 16 * 256 * 1024);
+  });
+});
+
+function attempt(work: () => void): boolean {
+  try {
+    work();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether any process has a file of a mount open. */
+function inUse(mounted: string): boolean {
+  return readdirSync('/proc').some((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      const args = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+      return args.includes(mounted) && args.includes('compare.py');
+    } catch {
+      return false;
+    }
+  });
+}
