@@ -360,9 +360,10 @@ export class BlobBuilder implements AsyncDisposable {
 
   /** Hashes and writes in order, both at the same time. */
   async #write(parts: readonly Uint8Array[]): Promise<void> {
-    if (parts.length === 0) return;
-    const hashed = this.#hash.update(parts);
     const before = this.#written;
+    // A parcel of which everything is stored already waits for its turn, too: the next one comes after it.
+    if (parts.length === 0) return before;
+    const hashed = this.#hash.update(parts);
     const written = before.then(async () => {
       if (this.#failure === undefined) await this.#sink.write(parts);
     });

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { byteString, byteStringOf } from '@pantala/base';
+import { byteString, byteStringOf, sleep } from '@pantala/base';
 import { setXattr, systemLz4 } from '@pantala/linux';
 import { nodeAt, walk } from '@pantala/rafs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -95,6 +95,32 @@ test('prefetched files lie first in the blob, or are named in the image', async 
   const named = await built(source, { prefetch: { policy: 'fs', patterns }, compressor: 'none' });
   expect(named.image.prefetch).toEqual([nodeAt(named.image.root, 'c'), nodeAt(named.image.root, 'b/file.txt')]);
   expect((await built(source, { prefetch: { policy: 'fs' } })).image.prefetch).toHaveLength(1);
+});
+
+test('bytes are written one after the other, also behind content that is stored already', async () => {
+  const source = folder('twice');
+  // Several parcels, every second of which has nothing new.
+  for (let index = 0; index < 12; index++) {
+    writeFileSync(
+      join(source, `${index}`.padStart(2, '0')),
+      Buffer.alloc(3 << 20, index % 2 === 0 ? `a${index}` : 'b'),
+    );
+  }
+  let writing = 0;
+  let most = 0;
+  const sink = new MemorySink();
+  const slow = {
+    async write(parts: readonly Uint8Array[]) {
+      writing += 1;
+      most = Math.max(most, writing);
+      await sleep(20);
+      await sink.write(parts);
+      writing -= 1;
+    },
+  };
+  await buildFromDirectory(source, slow, { compressor: 'none', chunkSize: 1 << 20 });
+  expect(sink.calls).toBeGreaterThan(4);
+  expect(most).toBe(1);
 });
 
 test('a file that became shorter is an error that names it', async () => {
