@@ -19,7 +19,8 @@ import { factsOf } from '../support/facts.ts';
 import { fixture } from '../support/fixtures.ts';
 import { arbitraryImage } from '../support/images.ts';
 
-const RUNS = process.env.PANTALA_FULL === '1' ? 2000 : 150;
+const FULL = process.env.PANTALA_FULL === '1';
+const RUNS = FULL ? 2000 : 150;
 
 /** What an image says, with the chunks of each path: comparable whatever objects it is made of. */
 function sayings(image: RafsImage) {
@@ -104,7 +105,7 @@ const BLOB: BlobInfo = {
   digester: 'sha256',
   features: BLOB_FEATURES.aligned,
   compressedSize: 2 ** 40,
-  uncompressedSize: 2 ** 40,
+  uncompressedSize: 2 ** 41,
   chunkInfo: { compressor: 'none', offset: 0, compressedSize: 1_600_000, uncompressedSize: 1_600_000 },
   tocSize: 0,
   tocDigest: new Uint8Array(32),
@@ -119,7 +120,7 @@ function chunkAt(index: number, uncompressedSize = 0x100000): Chunk {
     digest,
     blobIndex: 0,
     index,
-    compressedOffset: index * 0x100000,
+    compressedOffset: index * 0x1000,
     compressedSize: uncompressedSize,
     uncompressedOffset: index * 0x100000,
     uncompressedSize,
@@ -188,6 +189,30 @@ describe('the layout', () => {
     }
     expect(nodeAt(root, '/a2')).toMatchObject({ major: 4095, minor: 1048575 });
   });
+
+  const many = FULL ? 1_000_000 : 100_000;
+  it(`holds ${many} files with a chunk each, 100,000 of them in one directory`, () => {
+    const blob = { ...BLOB, chunkCount: many, chunkInfo: { ...BLOB.chunkInfo, compressedSize: many * 16 } };
+    const blobs = [{ ...blob, chunkInfo: { ...blob.chunkInfo, uncompressedSize: many * 16 } }];
+    const image = imageWith([], { blobs });
+    const nameOf = (index: number): string => `some-file-name-${index}`;
+    let into = directory();
+    for (let index = 0; index < many; index++) {
+      if (index === 0 || (index >= 100_000 && index % 100 === 0)) {
+        into = directory();
+        image.root.entries.set(`from-${index}`, into);
+      }
+      into.entries.set(nameOf(index), file(5, [chunkAt((index * 7919) % many, 5)]));
+    }
+    const bytes = encodeBootstrap(image);
+    // An inode with its index takes 96 bytes, a name here at most 34 and an entry of the chunk table 80.
+    expect(bytes.length).toBeLessThan(many * 215);
+    const { root } = decodeBootstrap(bytes);
+    expect((root.entries.get('from-0') as Directory).entries.size).toBe(100_000);
+    const last = many - (many > 100_000 ? 100 : many);
+    const read = (root.entries.get(`from-${last}`) as Directory).entries.get(nameOf(many - 1)) as RegularFile;
+    expect(read.content.map(plain)).toEqual([plain(chunkAt(((many - 1) * 7919) % many, 5))]);
+  }, 600_000);
 
   it('holds files of more than 4 GiB', () => {
     const count = 5000;
