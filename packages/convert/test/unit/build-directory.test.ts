@@ -181,3 +181,24 @@ describe('the same directory as nydus-image', () => {
     expect(names.every((path) => byteString(Buffer.from(path, 'latin1')) === path)).toBe(true);
   });
 });
+
+test('the sink takes one write at a time, also after files that have nothing new', async () => {
+  const source = folder('nothing-new');
+  const MIB = 1024 * 1024;
+  // As many as fill parcels of their own: new ones, the same again, new ones.
+  for (const [index, content] of [1, 2, 3, 1, 2, 3, 1, 2, 3, 4, 5, 6].entries()) {
+    const name = String.fromCharCode(0x61 + index);
+    writeFileSync(join(source, name), Buffer.alloc(MIB, `${content}`.repeat(4095)));
+  }
+  let writing = 0;
+  let most = 0;
+  const slow = {
+    async write(): Promise<void> {
+      most = Math.max(most, ++writing);
+      for (let turn = 0; turn < 200; turn++) await new Promise(setImmediate);
+      writing--;
+    },
+  };
+  await buildFromDirectory(source, slow, { compressor: 'none', workers: 2 });
+  expect(most).toBe(1);
+});
