@@ -25,7 +25,7 @@ const layer =
   type === 'directory'
     ? await buildFromDirectory(source, blob, options)
     : await buildFromTar(
-        walkTar(decompressed(createReadStream(source, { highWaterMark: READ_LENGTH }))),
+        walkTar(decompressed(createReadStream(source, { highWaterMark: READ_LENGTH }), { frees: true })),
         blob,
         options,
       );

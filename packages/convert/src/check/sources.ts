@@ -32,7 +32,7 @@ async function tarTree(
 ): Promise<TarTreeResult<readonly Uint8Array[]>> {
   const tree = new TarTree<readonly Uint8Array[]>();
   const stop = signal === undefined ? {} : { signal };
-  for await (const member of walkTar(decompressed(tar, stop), stop)) {
+  for await (const member of walkTar(decompressed(tar, { ...stop, frees: true }), stop)) {
     if (member.kind === 'regular') tree.addFile(member, await contentDigests(member.content(), rule));
     else tree.add(member);
   }

@@ -75,7 +75,7 @@ async function convertTar(
       yield piece;
     }
   }
-  const members = walkTar(decompressed(compressed(), { signal }), { signal });
+  const members = walkTar(decompressed(compressed(), { signal, frees: true }), { signal });
   await using file = await BlobFile.create(folder);
   const built = await buildFromTar(members, file, {
     ...build,

@@ -1,7 +1,12 @@
-/** Bytes that a source yields in pieces of its own, taken in pieces of the reader's. Copies only across seams. */
+const EMPTY = Buffer.alloc(0);
+
+/**
+ * Bytes that a source yields in pieces of its own, taken in pieces of the reader's. Copies only across seams. Asks for
+ * the next piece only when nothing of the last one is needed any more; what was taken of it is good until then.
+ */
 export class ByteFeed {
   readonly #source: AsyncIterator<Uint8Array>;
-  #piece: Buffer = Buffer.alloc(0);
+  #piece: Buffer = EMPTY;
   #at = 0;
   #ended = false;
   /** Bytes before what is read next. */
@@ -19,15 +24,19 @@ export class ByteFeed {
   /** Waits until `length` bytes can be taken at once; false when the source ends before. */
   async hold(length: number): Promise<boolean> {
     if (this.held >= length) return true;
-    const parts = [this.#piece.subarray(this.#at)];
+    const parts: Buffer[] = [];
+    let last = this.#piece.subarray(this.#at);
     let held = this.held;
     while (held < length) {
+      if (last.length > 0) parts.push(Buffer.from(last));
+      this.#piece = EMPTY;
+      this.#at = 0;
       const next = await this.#next();
+      last = next ?? EMPTY;
+      held += last.length;
       if (next === undefined) break;
-      parts.push(next);
-      held += next.length;
     }
-    this.#piece = parts.length === 2 && parts[0]?.length === 0 ? (parts[1] as Buffer) : Buffer.concat(parts);
+    this.#piece = parts.length === 0 ? last : Buffer.concat([...parts, last]);
     this.#at = 0;
     return held >= length;
   }

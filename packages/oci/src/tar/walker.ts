@@ -127,7 +127,8 @@ class Walker {
       if (feed.held > 0) throw cutOff(position, `a header has ${feed.held} bytes instead of ${BLOCK}`);
       return undefined;
     }
-    const header = new HeaderBlock(feed.take(BLOCK), position);
+    // It is looked at again when more has been read.
+    const header = new HeaderBlock(Buffer.from(feed.take(BLOCK)), position);
     if (header.bytes[0] === 0 && header.isZero) return undefined;
     if (!header.checksumHolds)
       throw malformed(position, position === 0 ? 'this is no tar' : "a header's checksum is wrong");

@@ -114,7 +114,7 @@ function buildLayer(
   }
   const stop = options.signal === undefined ? {} : { signal: options.signal };
   const stream = source === '-' ? process.stdin : createReadStream(source, { highWaterMark: READ_LENGTH });
-  return buildFromTar(walkTar(decompressed(stream, stop), stop), blob, options);
+  return buildFromTar(walkTar(decompressed(stream, { ...stop, frees: true }), stop), blob, options);
 }
 
 /** For people on stdout, for programs on stdout or in a file; the file has the keys of nydus-image. */
