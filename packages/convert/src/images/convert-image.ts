@@ -259,11 +259,11 @@ class Conversion {
       const { blob, needed, path } = converted;
       progress?.({ kind: 'layer-done', layer: name, blob: needed ? blob : undefined, cached: known !== undefined });
       if (known !== undefined) {
-        if (needed) await this.#put(blob, () => cache?.upload(blob, signal), cache?.mountFrom(this.#target));
+        if (needed) await this.#put(blob, () => cache?.upload(blob, signal), cache?.mountFrom(this.#target), signal);
         return;
       }
       if (path === undefined) return;
-      if (needed) await this.#put(blob, () => uploadOf(path, blob));
+      if (needed) await this.#put(blob, () => uploadOf(path, blob), undefined, signal);
       await cache?.add(layer.digest, options, converted, uploadOf(path, blob), signal);
       await rm(path, { force: true });
     };
@@ -312,8 +312,9 @@ class Conversion {
     blob: NewBlob,
     upload: () => Parameters<ImageTarget['putBlob']>[0] | undefined,
     mountFrom?: string,
+    signal = this.#options.signal,
   ): Promise<void> {
-    const { signal, progress } = this.#options;
+    const { progress } = this.#options;
     const given = upload();
     if (given === undefined) throw new PantalaError('internal', `nothing has the blob ${blob.digest}`);
     const outcome = await this.#target.putBlob(given, {

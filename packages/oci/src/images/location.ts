@@ -100,7 +100,11 @@ export async function openImageSource(text: string, access: ImageAccess = {}): P
 /** Opens a place to write to. @throws as `openImageSource` */
 export async function openImageTarget(text: string, access: ImageAccess = {}): Promise<ImageTarget> {
   const location = await locateImage(text);
-  if (location.kind === 'registry') return registryImage(location.reference, access);
+  if (location.kind === 'registry') {
+    if (location.reference.digest !== undefined)
+      throw new PantalaError('invalid-argument', `${text} names a digest; an image is written under a tag`);
+    return registryImage(location.reference, access);
+  }
   const { path, name } = location;
   return location.kind === 'layout' ? new LayoutTarget(path, name) : ArchiveTarget.create(path, name);
 }

@@ -1,7 +1,13 @@
-import { PantalaError, sha256Hex } from '@pantala/base';
+import { Backoff, PantalaError, sha256Hex, sleep } from '@pantala/base';
 import { formatReference, manifestReference, type Reference } from '../reference.ts';
 import type { BlobUpload, FetchedManifest, Repository } from '../repository.ts';
 import type { BlobName, ImageSource, ImageTarget, PutOptions, ReadOptions } from './source.ts';
+
+/** Times that a blob is sent in all. */
+const UPLOAD_ATTEMPTS = 3;
+/** Milliseconds between them. */
+const FIRST_PAUSE = 500;
+const LONGEST_PAUSE = 5_000;
 
 /** An image in a registry. */
 export class RegistryImage implements ImageSource, ImageTarget {
@@ -35,8 +41,18 @@ export class RegistryImage implements ImageSource, ImageTarget {
     return (await this.repository.blobSize(digest, signal)) !== undefined;
   }
 
-  putBlob(blob: BlobUpload, options: PutOptions = {}): Promise<'existed' | 'mounted' | 'uploaded'> {
-    return this.repository.putBlob(blob, options);
+  /** Sends it again when the connection breaks: what is sent can be read again. */
+  async putBlob(blob: BlobUpload, options: PutOptions = {}): Promise<'existed' | 'mounted' | 'uploaded'> {
+    const backoff = new Backoff({ initial: FIRST_PAUSE, limit: LONGEST_PAUSE });
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.repository.putBlob(blob, options);
+      } catch (thrown) {
+        const error = PantalaError.from(thrown);
+        if (error.code !== 'unavailable' || attempt === UPLOAD_ATTEMPTS) throw error;
+        await sleep(backoff.next(), options.signal);
+      }
+    }
   }
 
   putManifest(bytes: Buffer, mediaType: string, signal?: AbortSignal): Promise<string> {

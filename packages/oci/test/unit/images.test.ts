@@ -3,12 +3,15 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { PantalaError } from '@pantala/base';
 import {
   type CopyEvent,
   copyImage,
+  type HttpTransport,
   type ImageSource,
   locateImage,
   MEDIA_TYPES,
+  NodeTransport,
   openImageSource,
   openImageTarget,
 } from '@pantala/oci';
@@ -152,6 +155,26 @@ describe('copies', () => {
       await expect(copy(`oci:${folder}/damaged`, target)).rejects.toMatchObject({ code: 'data-loss' });
     expect(readdirSync(folder).filter((name) => name.startsWith('none.tar'))).toEqual([]);
     expect(readdirSync(join(folder, 'none'))).toEqual(['blobs']);
+  });
+
+  test('into a registry that breaks off are sent again', async () => {
+    let broken = 0;
+    const plain = new NodeTransport();
+    const transport: HttpTransport = {
+      request: (request) => {
+        if (request.method !== 'PUT' || !request.url.pathname.includes('/blobs/') || broken >= 2)
+          return plain.request(request);
+        broken++;
+        return Promise.reject(new PantalaError('unavailable', 'the connection broke'));
+      },
+    };
+    await copy(`${host}/source/app:v1`, `oci:${folder}/sent`);
+    await using source = await openImageSource(`oci:${folder}/sent`);
+    await using target = await openImageTarget(`${host}/broken/app:v1`, { transport });
+    const report = await copyImage(source, target, { concurrency: 1 });
+    expect([report.digest, broken]).toEqual([digestOf(index), 2]);
+    plain[Symbol.dispose]();
+    await expect(openImageTarget(`${host}/broken/app@${report.digest}`)).rejects.toThrow('written under a tag');
   });
 
   test('refuse layers that only their owner hands out', async () => {
