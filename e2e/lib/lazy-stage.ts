@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ControlClient, type DriverName, type MountLine, placesOf } from '@pantala/lazyfs';
 import { type Program, Program as Programs, pantala, run, Scratch, until } from '@pantala/testkit';
@@ -25,6 +25,7 @@ export class LazyStage implements AsyncDisposable {
   readonly places = placesOf(this.scratch.join('run'), this.scratch.join('cache'));
   readonly worker = new ControlClient(this.places.api);
   readonly #targets = new Set<string>();
+  #built = 0;
   /** Guardians and workers that were seen, to be ended when the test is over. */
   readonly #processes = new Set<number>();
 
@@ -36,7 +37,7 @@ export class LazyStage implements AsyncDisposable {
   async build(tree: string, options: readonly string[] = []): Promise<BuiltImage> {
     const blobs = this.scratch.join('blobs');
     mkdirSync(blobs, { recursive: true });
-    const bootstrap = `${tree}.bootstrap`;
+    const bootstrap = this.scratch.join(`bootstrap-${this.#built++}`);
     await this.command('image', 'build', tree, '-B', bootstrap, '-D', blobs, '--no-progress', '--json', ...options);
     return { tree, bootstrap, blobs };
   }
@@ -144,11 +145,12 @@ export class LazyStage implements AsyncDisposable {
     await this.serving();
     for (const target of this.#targets) await run('umount', ['-l', target], { check: false });
     // The guardian first: it would start another worker.
-    for (const line of this.log().matchAll(/"pid":(\d+)/g)) this.#processes.add(Number(line[1]));
+    for (const line of (existsSync(this.places.log) ? this.log() : '').matchAll(/"pid":(\d+)/g)) this.#processes.add(Number(line[1]));
     for (const pid of [...this.#processes].toReversed()) {
       if (isOurs(pid, this.places.stateDirectory)) kill(pid);
     }
     await until(async () => (await this.serving()) === undefined, { what: 'the worker is gone' });
+    await run('umount', ['-l', this.places.fuse], { check: false });
     await this.scratch[Symbol.asyncDispose]();
   }
 }

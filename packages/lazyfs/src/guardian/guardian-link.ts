@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -106,6 +106,7 @@ export class GuardianLink implements Disposable {
     });
     child.on('error', (error) => logger.error('the guardian cannot be started', { error }));
     child.unref();
+    closeSync(log);
     if (!(await this.#connect(child.pid ?? 0))) {
       throw new PantalaError('unavailable', `the guardian did not answer on ${settings.socket}; see ${settings.log}`);
     }

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -76,6 +76,7 @@ function start(role: 'worker' | 'standby'): ChildProcess {
     env: { ...inheritedEnv, ...env },
     detached: true,
   });
+  closeSync(log);
   child.on('error', () => undefined);
   child.stdin?.on('error', () => undefined);
   return child;

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, openSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { getCompileCacheDir } from 'node:module';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -41,6 +41,7 @@ export async function reachWorker(places: Places): Promise<ControlClient> {
     },
   );
   child.unref();
+  closeSync(log);
   let ended: string | undefined;
   child.once('error', (error) => {
     ended = error.message;
