@@ -145,7 +145,8 @@ export class LazyStage implements AsyncDisposable {
     await this.serving();
     for (const target of this.#targets) await run('umount', ['-l', target], { check: false });
     // The guardian first: it would start another worker.
-    for (const line of (existsSync(this.places.log) ? this.log() : '').matchAll(/"pid":(\d+)/g)) this.#processes.add(Number(line[1]));
+    for (const line of (existsSync(this.places.log) ? this.log() : '').matchAll(/"pid":(\d+)/g))
+      this.#processes.add(Number(line[1]));
     for (const pid of [...this.#processes].toReversed()) {
       if (isOurs(pid, this.places.stateDirectory)) kill(pid);
     }

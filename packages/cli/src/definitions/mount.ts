@@ -10,15 +10,16 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
 
   directories(program.command('mount'))
     .description('Mounts a Nydus image; its bytes are fetched as they are read.')
-    .argument('<directory>', 'where it is mounted; it is made')
-    .requiredOption('--bootstrap <file>', "the image's bootstrap")
+    .argument('<names...>', 'an image in a registry, and the directory where it is mounted; it is made')
+    .option('-B, --bootstrap <file>', "the image's bootstrap, instead of an image")
     .option('--bootstrap-digest <hex>', 'SHA-256 that the bootstrap must have')
-    .option(
-      '--blob-dir <directory>',
-      'folder with the stored blobs, each named by its id; may be repeated',
-      collect,
-      [],
-    )
+    .option('-D, --blob-dir <directory>', 'folder with blobs, each under its id; may be repeated', collect, [])
+    .option('-c, --config <file>', "nydusd's configuration, JSON or TOML: where the blobs of --bootstrap are")
+    .option('--platform <platform>', "as linux/arm64; default: the image's only one, or this machine's")
+    .option('--endpoint <path>', "the peer's unix socket; default: the one that is there")
+    .option('--no-peer', 'ask the registry without the peer of this machine')
+    .option('--plain-http', 'speak HTTP with the registry')
+    .option('--insecure', "accept any certificate of the registry's")
     .addOption(
       new Option('--driver <name>', 'how the kernel is made to wait; default: what works').choices([
         'fanotify',
@@ -32,14 +33,13 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
     .addHelpText(
       'after',
       examples(
+        'pantala mount registry.example.com/app:nydus /mnt/app',
         'pantala mount --bootstrap image.boot --blob-dir /srv/blobs /mnt/image',
-        'pantala mount --bootstrap image.boot --blob-dir /srv/blobs --driver fuse /mnt/image --json',
+        'pantala mount --bootstrap image.boot --config nydusd.json /mnt/image --driver fuse --json',
       ),
     )
     .action(
-      action('mount', async (directory, options) =>
-        (await import('../commands/mount/mount.ts')).mount(directory, options),
-      ),
+      action('mount', async (names, options) => (await import('../commands/mount/mount.ts')).mount(names, options)),
     );
 
   directories(program.command('prefetch'))

@@ -3,32 +3,40 @@ import { resolve } from 'node:path';
 import { PantalaError } from '@pantala/base';
 import { type DriverName, type MountLine, type MountRequest, reachWorker } from '@pantala/lazyfs';
 import { print, printJson } from '../../output.ts';
+import { mountSource, type SourceOptions } from './source.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';
 
-interface MountOptions extends WorkerOptions {
-  readonly bootstrap: string;
+interface MountOptions extends WorkerOptions, SourceOptions {
   readonly bootstrapDigest?: string;
-  readonly blobDir: readonly string[];
   readonly driver?: DriverName;
   readonly loop?: boolean;
   readonly prefetch: boolean;
   readonly prefetchFiles?: string;
 }
 
-export async function mount(directory: string, options: MountOptions): Promise<number> {
-  if (options.blobDir.length === 0) {
-    throw new PantalaError('invalid-argument', 'where are the blobs? Name their folder with --blob-dir');
+/** @param names an image and a directory, or with `--bootstrap` the directory alone */
+export async function mount(names: readonly string[], options: MountOptions): Promise<number> {
+  const [directory, image, ...others] = names.toReversed();
+  if (directory === undefined || others.length > 0) {
+    throw new PantalaError('invalid-argument', 'name an image and the directory where it is to be mounted');
   }
+  if (image !== undefined && options.bootstrap !== undefined) {
+    throw new PantalaError('invalid-argument', `name the image once: "${image}" or --bootstrap ${options.bootstrap}`);
+  }
+  await using source = await mountSource(image, options);
   const request: MountRequest = {
+    ...source.request,
     target: resolve(directory),
-    bootstrap: resolve(options.bootstrap),
     ...(options.bootstrapDigest === undefined
       ? {}
       : { bootstrapDigest: options.bootstrapDigest.replace(/^sha256:/, '') }),
-    sources: { kind: 'local', local: { directories: options.blobDir.map((each) => resolve(each)) } },
     ...(options.driver === undefined ? {} : { driver: options.driver }),
     ...(options.loop === undefined ? {} : { loop: options.loop }),
-    prefetch: { enabled: options.prefetch, ...prefetchFiles(options.prefetchFiles) },
+    prefetch: {
+      ...source.request.prefetch,
+      ...(options.prefetch ? {} : { enabled: false }),
+      ...prefetchFiles(options.prefetchFiles),
+    },
   };
   const worker = await reachWorker(placesFor(options));
   const line = (await worker.call('POST', '/pantala/v1/mounts', request)) as MountLine;
