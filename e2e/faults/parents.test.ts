@@ -85,6 +85,16 @@ describe.each(FAULTS)('a parent that sends $name', ({ fault }) => {
   });
 });
 
+test('a silent seed, and an origin that knows no ranges: its one stream serves whoever waits', async () => {
+  const made = await relayed(['seed1'], 2);
+  for (const relay of made.values()) relay.fault = { kind: 'stall' };
+  const served = stage.serveBlob(LENGTH, { noRanges: true });
+  const { peers } = stage.swarm;
+  // Before the scheduler gives up on the seed, which takes half a minute.
+  const answers = peers.map((peer) => stage.fetch(peer, served.url, { deadline: 20_000 }));
+  expectRight(await Promise.all(answers), served);
+});
+
 test('parents that are killed one after the other', async () => {
   stage = await Stage.start({ peers: 5 });
   const served = stage.serveBlob(LENGTH, { bytesPerSecond: ORIGIN_RATE });

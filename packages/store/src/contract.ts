@@ -76,7 +76,11 @@ export interface StoredTask {
   /** CRC-32 of a whole piece, read from disk the first time it is asked for. */
   pieceCrc32(piece: number): Promise<number>;
 
-  /** @throws `failed-precondition` when part of the range is not held. Marks the task as used. */
+  /**
+   * Marks the task as used.
+   *
+   * @throws `failed-precondition` when part of the range is not held; `data-loss` when it becomes void meanwhile
+   */
   read(range: ByteRange): Promise<Buffer>;
   /** For sendfile and large reads; the caller reads only what `availableFrom` or `has` allow. */
   lease(): DataLease;

@@ -35,6 +35,8 @@ export class OriginSource {
   readonly #working = new Set<Promise<void>>();
   #wanted: BlockRun | undefined;
   #streaming: AbortController | undefined;
+  /** The stream that somebody waits for. */
+  #awaited: AbortController | undefined;
 
   constructor(options: OriginSourceOptions) {
     this.#options = { ...options, origin: { fetch: (request) => this.#open(request) } };
@@ -53,10 +55,11 @@ export class OriginSource {
   /** Fetches a run of blocks that somebody waits for. */
   fetch(run: BlockRun): void {
     if (!this.#options.ranges) {
-      // What was wanted before goes on being wanted.
-      const before = this.#streaming === undefined ? undefined : this.#wanted;
-      const end = Math.max(run.first + run.count, before === undefined ? 0 : before.first + before.count);
-      this.stream({ first: 0, count: end });
+      // A silent parent may have been asked for it. And as everything before it comes again each time, the stream goes
+      // on for as long as anybody wants anything.
+      if (this.#streaming === undefined) this.#options.selection.release(run);
+      this.stream({ first: 0, count: this.#options.geometry.blockCount });
+      this.#awaited = this.#streaming;
       return;
     }
     const { selection } = this.#options;
@@ -83,6 +86,11 @@ export class OriginSource {
         this.#streaming = undefined;
       }),
     );
+  }
+
+  /** Others are to bring the rest: ends the stream, unless it is the only way to what somebody waits for. */
+  yieldToOthers(): void {
+    if (this.#awaited === undefined || this.#awaited !== this.#streaming) this.stopStream();
   }
 
   stopStream(): void {

@@ -164,7 +164,7 @@ export class Sourcing implements Disposable {
       origin.stream(bulk);
       return;
     }
-    origin.stopStream();
+    origin.yieldToOthers();
     // Nobody told a static seed that everything is wanted: it fetches what it is asked for, a window at a time.
     if (!membership.static || parents.fetchingMissing) return;
     const [gap] = selection.missing(bulk);
