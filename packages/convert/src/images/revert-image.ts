@@ -159,7 +159,8 @@ async function revert(
   const digest = `sha256:${sha256Hex(document)}`;
   progress?.({ kind: 'image', digest, platform });
   const { lost } = unpacking;
-  return { platform, digest, manifest: document, mediaType: types.manifest, layer, lost };
+  const pushed = { digest: layer.digest, size: layer.size };
+  return { platform, digest, manifest: document, mediaType: types.manifest, layer: pushed, lost };
 }
 
 /** Steps that the image had before it became a Nydus image. */

@@ -308,6 +308,24 @@ describe('several platforms', () => {
     expect(again.digest).toBe(report.digest);
   });
 
+  test('become container images again, each its own', async () => {
+    await convert(source(), `${host}/multi:merged`, { platforms: 'all', mergeIndex: true });
+    await using merged = await openImageSource(`${host}/multi:merged`);
+    await using target = await openImageTarget(`${host}/multi:back`);
+    const report = await revertImage(merged, target, { platforms: 'all' });
+    expect(report.mediaType).toBe(MEDIA_TYPES.ociIndex);
+    await using back = await openImageSource(`${host}/multi:back`);
+    const { bytes } = await back.root();
+    const { manifests } = JSON.parse(bytes.toString()) as { manifests: { digest: string; platform: object }[] };
+    expect(manifests.map(({ digest }) => digest)).toEqual(report.images.map(({ digest }) => digest));
+    expect(manifests.map(({ platform }) => platform)).toEqual([
+      { architecture: 'amd64', os: 'linux' },
+      { architecture: 'arm64', os: 'linux' },
+    ]);
+    const plain = await convert(`${host}/multi:back`, `${host}/multi:again`, { platforms: 'all' });
+    expect(plain.images.map(({ layers }) => layers)).toEqual([1, 1]);
+  });
+
   test('one of them is a manifest', async () => {
     const platforms = [{ os: 'linux', architecture: 'arm64' }];
     const report = await convert(source(), `${host}/multi:arm`, { platforms });
@@ -495,6 +513,8 @@ describe('and back', () => {
       const { manifest } = await back.root();
       if (manifest.kind !== 'image') throw new Error('an index');
       expect(manifest.layers.map((layer) => layer.mediaType)).toEqual([mediaType]);
+      const [layer] = manifest.layers;
+      expect(report.images[0]?.layer).toEqual({ digest: layer?.digest, size: layer?.size });
       await convert(`${host}/corpus:back-${compression}`, `${host}/corpus:again`);
       await using again = await openImageSource(`${host}/corpus:again`);
       expect(compareTrees(nydus, await treeOf(again, scratch.join(`${name}-again`)))).toEqual([]);
