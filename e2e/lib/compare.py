@@ -2,13 +2,14 @@
 
 compare.py TREE MOUNT READERS SECONDS SEED: each reader is a process that reads random ranges of random files, drops them
 from the page cache again, and compares. SECONDS 0: each reads every file once, whole, in an order of its own. Prints one
-line of JSON: reads, bytes, errors (the first few), wrong (ranges with other bytes), and the longest waits of one read in
+line of JSON, at the latest after SIGTERM: reads, bytes, errors (the first few), wrong (ranges with other bytes), and the longest waits of one read in
 milliseconds.
 """
 import json
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import time
 
@@ -23,7 +24,7 @@ def files_of(tree):
     return sorted(found)
 
 
-def reader(tree, mount, names, seconds, seed, results):
+def reader(tree, mount, names, seconds, seed, results, stop):
     chance = random.Random(seed)
     out = {"reads": 0, "bytes": 0, "errors": [], "wrong": [], "waits": []}
     end = time.monotonic() + seconds
@@ -57,7 +58,7 @@ def reader(tree, mount, names, seconds, seed, results):
             size = os.path.getsize(os.path.join(tree, name))
             for offset in range(0, size, 1 << 20):
                 read(name, offset, 1 << 20)
-    while time.monotonic() < end:
+    while time.monotonic() < end and not stop.is_set():
         name = chance.choice(order)
         size = os.path.getsize(os.path.join(tree, name))
         read(name, chance.randrange(size), chance.choice([1, 4096, 65536, 200000]))
@@ -66,17 +67,20 @@ def reader(tree, mount, names, seconds, seed, results):
 
 
 def main():
+    stop = multiprocessing.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     tree, mount, readers, seconds, seed = sys.argv[1:]
     names = files_of(tree)
     results = multiprocessing.Queue()
     started = [
         multiprocessing.Process(
-            target=reader, args=(tree, mount, names, float(seconds), int(seed) * 1000 + each, results)
+            target=reader, args=(tree, mount, names, float(seconds), int(seed) * 1000 + each, results, stop)
         )
         for each in range(int(readers))
     ]
     for each in started:
         each.start()
+    print("comparing", file=sys.stderr, flush=True)
     outs = [results.get() for _ in started]
     for each in started:
         each.join()

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ControlClient, type DriverName, type MountLine, placesOf } from '@pantala/lazyfs';
+import { mountTable } from '@pantala/linux';
 import { type Program, Program as Programs, pantala, run, Scratch, until } from '@pantala/testkit';
 
 /** What comparing readers found. */
@@ -24,7 +25,6 @@ export class LazyStage implements AsyncDisposable {
   readonly scratch = Scratch.create('lazy');
   readonly places = placesOf(this.scratch.join('run'), this.scratch.join('cache'));
   readonly worker = new ControlClient(this.places.api);
-  readonly #targets = new Set<string>();
   #built = 0;
   /** Guardians and workers that were seen, to be ended when the test is over. */
   readonly #processes = new Set<number>();
@@ -52,7 +52,6 @@ export class LazyStage implements AsyncDisposable {
 
   async mount(image: BuiltImage, name: string, ...options: readonly string[]): Promise<MountLine> {
     const target = this.scratch.join(name);
-    this.#targets.add(target);
     const source = ['--bootstrap', image.bootstrap, '--blob-dir', image.blobs];
     const line = JSON.parse(
       await this.command('mount', ...source, ...this.options, ...options, target, '--json'),
@@ -128,7 +127,7 @@ export class LazyStage implements AsyncDisposable {
   compare(image: BuiltImage, name: string, readers: number, seconds: number, seed = 1): Promise<Program> {
     const script = join(import.meta.dirname, 'compare.py');
     const args = [script, image.tree, this.scratch.join(name), String(readers), String(seconds), String(seed)];
-    return Programs.start('python3', args, { name: 'comparing readers' });
+    return Programs.start('python3', args, { name: 'comparing readers', ready: /^comparing$/m });
   }
 
   async compared(program: Program): Promise<Comparison> {
@@ -143,7 +142,6 @@ export class LazyStage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.serving();
-    for (const target of this.#targets) await run('umount', ['-l', target], { check: false });
     // The guardian first: it would start another worker.
     for (const line of (existsSync(this.places.log) ? this.log() : '').matchAll(/"pid":(\d+)/g))
       this.#processes.add(Number(line[1]));
@@ -151,7 +149,9 @@ export class LazyStage implements AsyncDisposable {
       if (isOurs(pid, this.places.stateDirectory)) kill(pid);
     }
     await until(async () => (await this.serving()) === undefined, { what: 'the worker is gone' });
-    await run('umount', ['-l', this.places.fuse], { check: false });
+    for (const { target } of mountTable().toReversed()) {
+      if (target.startsWith(`${this.scratch.path}/`)) await run('umount', ['-l', target], { check: false });
+    }
     await this.scratch[Symbol.asyncDispose]();
   }
 }
