@@ -14,7 +14,7 @@ export class WorkFolder implements AsyncDisposable {
 
   /** @param parent default: the system's temporary folder */
   static async create(parent: string = tmpdir()): Promise<WorkFolder> {
-    const path = await mkdtemp(join(parent, 'pantala-image-')).catch((error: unknown) => {
+    const path = await mkdtemp(join(parent, 'pantala-convert-')).catch((error: unknown) => {
       throw PantalaError.from(error);
     });
     return new WorkFolder(path);

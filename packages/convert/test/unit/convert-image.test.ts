@@ -464,7 +464,7 @@ describe('what cannot be converted', () => {
       code: 'cancelled',
     });
     const { stdout } = await run('ls', [scratch.path]);
-    expect(stdout).not.toContain('pantala-image-');
+    expect(stdout).not.toContain('pantala-convert-');
   });
 });
 
