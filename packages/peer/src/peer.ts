@@ -228,7 +228,11 @@ export async function startPeer(config: PeerConfig, dependencies: PeerDependenci
   );
   throwIfAborted(signal);
 
-  if (dependencies.rehearse === true) resources.use(new Rehearsal(join(directory, 'rehearsal'), logger));
+  if (dependencies.rehearse === true) {
+    const { tasks } = store.usage;
+    const inEarnest = (): boolean => store.usage.tasks !== tasks;
+    resources.use(new Rehearsal(join(directory, 'rehearsal'), inEarnest, logger));
+  }
 
   logger.info('peer listens', { host: id, grpc, pieces: pieces.address, proxy: proxy.address, seed });
   const owned = resources.move();

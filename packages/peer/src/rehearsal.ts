@@ -12,7 +12,9 @@ const LENGTHS = [64 * 1024, 64 * 1024, 64 * 1024, 512 * 1024];
 /** Bytes of ranges of what is held by then. */
 const RANGE_LENGTHS = [4096, 4096, 4096, 128 * 1024];
 /** Rounds after which the engine has compiled what there is to compile. */
-const ROUNDS = 10;
+const ROUNDS = 8;
+/** Milliseconds between two rounds, for whatever else is about to start. */
+const PAUSE = 10;
 
 /** Milliseconds after which a slow machine gets on with its work. */
 const MAX_DURATION = 1000;
@@ -23,10 +25,13 @@ export class Rehearsal implements AsyncDisposable {
   /** Settles when nothing of it is left. Never rejects. */
   readonly ended: Promise<void>;
 
-  /** @param directory does not exist, and is gone afterwards */
-  constructor(directory: string, logger: Logger) {
+  /**
+   * @param directory does not exist, and is gone afterwards
+   * @param inEarnest whether somebody downloads already: then the rehearsal is over
+   */
+  constructor(directory: string, inEarnest: () => boolean, logger: Logger) {
     const begun = monotonicNow();
-    this.ended = rehearse(directory, this.#stop.signal).then(
+    this.ended = rehearse(directory, () => this.#stop.signal.aborted || inEarnest()).then(
       () => logger.debug('rehearsed', { milliseconds: Math.round(monotonicNow() - begun) }),
       (error: unknown) => logger.warn('rehearsal failed', { reason: PantalaError.from(error).message }),
     );
@@ -43,7 +48,7 @@ export class Rehearsal implements AsyncDisposable {
  * its own, all in this process and on its loopback. The first request to a process that has just started runs code that
  * the engine has never seen, which takes longer than a small file over the network; this spares it that.
  */
-async function rehearse(directory: string, signal: AbortSignal): Promise<void> {
+async function rehearse(directory: string, over: () => boolean): Promise<void> {
   const end = monotonicNow() + MAX_DURATION;
   await using resources = new AsyncDisposableStack();
   resources.defer(() => rm(directory, { recursive: true, force: true }));
@@ -65,12 +70,11 @@ async function rehearse(directory: string, signal: AbortSignal): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) {
     for (const [number, length] of LENGTHS.entries()) {
       const url = `http://127.0.0.1:${content.port}/${round}/${number}/${length}`;
-      if (signal.aborted || monotonicNow() > end) return;
+      if (over() || monotonicNow() > end) return;
       await reader.get(url);
       for (const rangeLength of RANGE_LENGTHS) await reader.get(url, Math.max(0, length - rangeLength), length);
     }
-    // Others have their turn.
-    await sleep(1);
+    await sleep(PAUSE);
   }
 }
 
