@@ -1,13 +1,13 @@
 import { Deferred, PantalaError, throwIfAborted } from '@pantala/base';
 import { type Slot, type SlotLayout, slotMemory, slotOf } from './parcel.ts';
 
-/** Memory of all slots together. */
-const SLOTS_LENGTH = 96 * 1024 * 1024;
+/** Memory of all slots together: two of the longest chunks with what they compress to, and a little more. */
+const SLOTS_LENGTH = 80 * 1024 * 1024;
 
 /** Fewer leave workers without work, more only take memory: one is read into, one is being written. */
 const SLOTS_PER_WORKER = 2;
 const SPARE_SLOTS = 2;
-const MIN_SLOTS = 3;
+const MIN_SLOTS = 2;
 
 /** How many slots a build has: what keeps its workers busy, within a bound of memory. */
 export function slotCount(workers: number, { length, compresses }: SlotLayout): number {
