@@ -197,7 +197,8 @@ function attributesOf({ mode, uid, gid, mtime, xattrs }: TarHeader): Attributes 
 
 function leaf<Content>(kind: 'symlink' | 'character' | 'block' | 'fifo', header: TarHeader): Node<Content> {
   const attributes = attributesOf(header);
-  if (kind === 'symlink') return { kind, attributes, target: header.linkTarget };
+  // Linux gives every symbolic link these permissions, whatever an archive says.
+  if (kind === 'symlink') return { kind, attributes: { ...attributes, mode: 0o777 }, target: header.linkTarget };
   if (kind === 'fifo') return { kind, attributes };
   return { kind, attributes, major: header.major, minor: header.minor };
 }

@@ -75,9 +75,13 @@ export async function openImage(
   try {
     return await openFile(named, options);
   } catch (error) {
-    // Neither a bootstrap nor a blob: an archive.
+    // Neither a bootstrap nor a blob: an archive, if it is that.
     if (PantalaError.from(error).code !== 'invalid-argument') throw error;
-    return openSource(named, options, signal);
+    return openSource(named, options, signal).catch((thrown: unknown) => {
+      const { code, message } = PantalaError.from(thrown);
+      if (code !== 'invalid-argument') throw thrown;
+      throw new PantalaError(code, `${PantalaError.from(error).message}; ${message}`, { cause: error });
+    });
   }
 }
 
