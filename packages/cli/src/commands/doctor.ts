@@ -1,9 +1,11 @@
 import { existsSync } from 'node:fs';
 import { styleText } from 'node:util';
 import { ERROR_SURFACES } from '@pantala/base';
+import { DEFAULT_CACHE_DIRECTORY, DEFAULT_STATE_DIRECTORY, placesOf } from '@pantala/lazyfs';
 import { defaultPeerConfig, loadPeerConfig, readDynconfig } from '@pantala/peer';
 import { type Check, good, remark } from '../doctor/check.ts';
 import { checkPort, checkRuntime, checkStore } from '../doctor/machine.ts';
+import { checkMounts } from '../doctor/mounts.ts';
 import { checkContainerd, checkPeer, checkServer, isServing } from '../doctor/neighbours.ts';
 import { type CommonOptions, print, printJson } from '../output.ts';
 
@@ -53,6 +55,7 @@ export async function doctor(options: DoctorOptions): Promise<number> {
         ]
       : []),
     ...(await checkContainerd(options.containerdConfig)),
+    ...(await checkMounts(placesOf(DEFAULT_STATE_DIRECTORY, DEFAULT_CACHE_DIRECTORY))),
   ];
   const healthy = checks.every(({ state }) => state !== 'bad');
   if (options.json === true) printJson({ healthy, checks });

@@ -5,8 +5,11 @@ import { type ActionWrapper, collect, examples } from './options.ts';
 export function mountCommands(program: Command, action: ActionWrapper): void {
   const directories = (command: Command): Command =>
     command
-      .option('--state-dir <directory>', 'sockets and records of the worker', '/run/pantala/lazyfs')
-      .option('--cache-dir <directory>', 'blobs and bootstraps; on ext4, xfs or btrfs', '/var/lib/pantala/lazyfs');
+      .option('--state-dir <directory>', 'sockets and records of the worker; default /run/pantala/lazyfs')
+      .option(
+        '--cache-dir <directory>',
+        'blobs and bootstraps, best on ext4, xfs or btrfs; default /var/lib/pantala/lazyfs',
+      );
 
   directories(program.command('mount'))
     .description('Mounts a Nydus image; its bytes are fetched as they are read.')
