@@ -2,7 +2,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { byteString, byteStringOf } from '@pantala/base';
 import type { TarEntry, TarPiece } from '@pantala/oci';
-import { decodeBootstrap, encodeBootstrap, nodeAt, readBlobSections, readSection, walk } from '@pantala/rafs';
+import {
+  decodeBootstrap,
+  encodeBootstrap,
+  type Node,
+  nodeAt,
+  readBlobSections,
+  readSection,
+  walk,
+} from '@pantala/rafs';
 import { describe, expect, test } from 'vitest';
 import { buildFromTar, type LayerOptions } from '../../src/index.ts';
 import { contentsOf, FIXTURES, fileDigests, MemorySink, tarFixture } from './lib/build.ts';
@@ -183,6 +191,23 @@ describe('chunks', () => {
     expect(nothing.written).toBeUndefined();
     expect(nothing.image.blobs.map(({ id }) => id)).toEqual([dictionary.written?.id]);
     await contentsOf(decodeBootstrap(encodeBootstrap(nothing.image)), dictionary.blobs);
+  });
+
+  test('a digest that only begins like one of a dictionary is another one', async () => {
+    const content = Buffer.from('much of the same, '.repeat(1000));
+    const plain = await built(stream(member('a', content)), {});
+    const file = nodeAt(plain.image.root, 'a');
+    const chunk = file?.kind === 'regular' ? file.content[0] : undefined;
+    if (file === undefined || chunk === undefined) throw new Error('no chunk');
+    const digest = Buffer.from(chunk.digest);
+    digest[31] = (digest[31] as number) ^ 1;
+    const root = {
+      ...plain.image.root,
+      entries: new Map([['a', { ...file, content: [{ ...chunk, digest }] } as Node]]),
+    };
+    const again = await built(stream(member('a', content)), { dictionaries: [{ ...plain.image, root }] });
+    expect(again.written).toEqual(plain.written);
+    expect(again.image.blobs).toEqual(plain.image.blobs);
   });
 
   test('small files are compressed together, and read one by one', async () => {

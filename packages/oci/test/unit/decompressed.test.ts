@@ -3,7 +3,7 @@ import { constants, deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib
 import { type Compression, type DecompressOptions, decompressed } from '@pantala/oci';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { fixture, inPieces, readTar } from '../support/tar-blocks.ts';
+import { body, END, fixture, header, inPieces, readTar } from '../support/tar-blocks.ts';
 
 const SKIPPABLE = Buffer.from('502a4d180400000061626364', 'hex');
 const STEPS = [1, 3, 1000, 1 << 20];
@@ -37,6 +37,24 @@ describe('gzip', () => {
   ];
   test.each(cases)('%s', async (_, bytes, text) => {
     for (const step of STEPS) expect(await all(bytes, step)).toBe(text);
+  });
+
+  test('pieces that are given back are whole while they are read, across all seams of a tar', async () => {
+    const content = randomBytes(1_048_000);
+    // Members drift against the pieces of 1 MiB, so that headers, long names and contents lie across seams.
+    const members = Array.from({ length: 8 }, (_, i) => {
+      const name = `${'long/'.repeat(60)}${i}`;
+      const long = [header({ name: '././@LongLink', type: 'L', size: name.length + 1 }), body(`${name}\0`)];
+      return [...long, header({ size: content.length }), body(content)];
+    });
+    const archive = gzipSync(Buffer.concat([...members.flat(), END]));
+    const kept = await readTar(decompressed(inPieces(archive, 100_000)));
+    const freed = await readTar(decompressed(inPieces(archive, 100_000), { frees: true }));
+    expect(kept).toHaveLength(members.length);
+    for (const [index, entry] of freed.entries()) {
+      expect(entry.path).toBe(kept[index]?.path);
+      expect(entry.content.equals(content)).toBe(true);
+    }
   });
 
   test('members of all sizes in turn', async () => {
