@@ -34,9 +34,8 @@ export class ErrorEvents {
   /** A logger that keeps the errors that go through it. */
   watching(logger: Logger): Logger {
     return {
-      debug: (message, fields) => logger.debug(message, fields),
-      info: (message, fields) => logger.info(message, fields),
-      warn: (message, fields) => logger.warn(message, fields),
+      // Not wrapped, so that lines go on to name whoever logs.
+      ...logger,
       error: (message, fields) => {
         this.add(lineOf(message, fields));
         logger.error(message, fields);

@@ -36,10 +36,20 @@ export interface MountState {
   readonly lostAt: number | undefined;
 }
 
+/** A mount as the API looks into it. */
+export interface MountView {
+  readonly request: MountRequest;
+  readonly mountedAt: number;
+  /** Undefined while nobody has opened it. */
+  readonly image: OpenedImage | undefined;
+}
+
 interface Mount {
   record: MountRecord;
   attached: AttachedBlob[];
   image: Promise<OpenedImage> | undefined;
+  /** The same once it is there. */
+  opened: OpenedImage | undefined;
   /** Ends what is fetched for it in the background. */
   readonly ended: AbortController;
 }
@@ -77,6 +87,19 @@ export class LazyMounts implements AsyncDisposable {
 
   list(): MountState[] {
     return [...this.#mounts.values()].map(({ record }) => stateOf(record));
+  }
+
+  views(): MountView[] {
+    return [...this.#mounts.values()].map(({ record, opened }) => ({
+      request: record.request,
+      mountedAt: record.mountedAt,
+      image: opened,
+    }));
+  }
+
+  /** An image, opened if it is not. @throws `not-found` and as `openImage` */
+  async image(target: string): Promise<OpenedImage> {
+    return this.#imageOf(await this.#find(target));
   }
 
   /**
@@ -146,6 +169,7 @@ export class LazyMounts implements AsyncDisposable {
       },
       attached: [],
       image: Promise.resolve(image),
+      opened: image,
       ended: new AbortController(),
     };
     try {
@@ -187,6 +211,7 @@ export class LazyMounts implements AsyncDisposable {
     mount.image = opening;
     opening.then(
       async (image) => {
+        mount.opened = image;
         const driver = await this.#options.driver(record.driver);
         this.#watch(mount, image, driver);
       },
@@ -297,7 +322,7 @@ export class LazyMounts implements AsyncDisposable {
     for (const record of this.#records.all()) {
       const { target } = record.request;
       const isThere = record.device !== '' && mountedErofs(target) === record.device;
-      const mount: Mount = { record, attached: [], image: undefined, ended: new AbortController() };
+      const mount: Mount = { record, attached: [], image: undefined, opened: undefined, ended: new AbortController() };
       if (!isThere) {
         logger.info('a mount is gone', { target });
         this.#records.remove(record.id);

@@ -1,3 +1,4 @@
+import type { AccountingOptions } from '../accounting/index.ts';
 import type { ConfiguredSources } from '../config/index.ts';
 import type { DriverName } from '../driver.ts';
 
@@ -40,4 +41,6 @@ export interface MountRequest {
   readonly prefetch?: PrefetchSettings;
   /** Stored bytes that one request fetches along at most; 0: only what is asked for. Default 1 MiB. */
   readonly pieceLength?: number;
+  /** Which files are counted. Default none: it takes memory for every file of the image. */
+  readonly accounting?: AccountingOptions;
 }

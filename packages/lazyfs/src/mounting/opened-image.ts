@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { byteStringOf, TokenBucket } from '@pantala/base';
-import { type CredentialSource, dockerConfigCredentials } from '@pantala/oci';
+import { type CredentialSource, type Credentials, dockerConfigCredentials } from '@pantala/oci';
 import { decodeBootstrap, type RafsImage } from '@pantala/rafs';
+import { MountAccounting } from '../accounting/index.ts';
 import { type BlobAccess, type BlobCache, type BlobHandle, layoutsOf } from '../cache/index.ts';
 import { type PrefetchPlan, planPrefetch } from '../prefetch/index.ts';
 import { localSources, registrySources, type SourceChain, type SourceParts } from '../sources/index.ts';
@@ -14,6 +15,10 @@ export interface OpenedImage extends AsyncDisposable {
   readonly sources: SourceChain;
   /** What is fetched before it is read, in order. */
   readonly plan: PrefetchPlan;
+  /** What readers asked for. */
+  readonly accounting: MountAccounting;
+  /** From here on these are shown to the registry, in place of the mount's. */
+  setCredentials(credentials: Credentials): void;
   /** Reads the image's tree again: nobody keeps it, for it is larger than everything else of a mount. */
   tree(): Promise<RafsImage>;
 }
@@ -26,20 +31,23 @@ export interface OpenedImage extends AsyncDisposable {
  */
 export async function openImage(
   bootstrap: string,
-  request: Pick<MountRequest, 'sources' | 'prefetch' | 'pieceLength'>,
+  request: Pick<MountRequest, 'sources' | 'prefetch' | 'pieceLength' | 'accounting'>,
   cache: BlobCache,
   parts: SourceParts & { readonly signal: AbortSignal },
 ): Promise<OpenedImage> {
   const tree = async (): Promise<RafsImage> => decodeBootstrap(await readFile(bootstrap));
   const image = await tree();
   await using opening = new AsyncDisposableStack();
-  const sources = opening.use(sourcesOf(request.sources, parts));
+  const shown: ShownCredentials = { replaced: undefined };
+  const sources = opening.use(sourcesOf(request.sources, shown, parts));
+  const accounting = new MountAccounting(image, request.accounting);
   const options = { urgency: 'demand', signal: parts.signal } as const;
   const layouts = await layoutsOf(image, { directory: cache.directory, fetcher: sources }, options);
   const blobs: BlobHandle[] = [];
   const { bandwidth, files = [] } = request.prefetch ?? {};
   const access: BlobAccess = {
     fetcher: sources,
+    onRead: accounting.read.bind(accounting),
     ...(request.pieceLength === undefined ? {} : { pieceLength: request.pieceLength }),
     ...(bandwidth === undefined ? {} : { prefetchLimiter: new TokenBucket({ rate: bandwidth }) }),
   };
@@ -49,14 +57,31 @@ export async function openImage(
     files.map((file) => byteStringOf(file)),
   );
   const opened = opening.move();
-  return { blobs, sources, plan, tree, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+  return {
+    blobs,
+    sources,
+    plan,
+    accounting,
+    tree,
+    setCredentials: (credentials) => {
+      shown.replaced = credentials;
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
 }
 
-function sourcesOf(settings: SourceSettings, parts: SourceParts): SourceChain {
+interface ShownCredentials {
+  /** Given later than the mount's. */
+  replaced: Credentials | undefined;
+}
+
+function sourcesOf(settings: SourceSettings, shown: ShownCredentials, parts: SourceParts): SourceChain {
   if (settings.kind === 'local') return localSources(settings.local, parts);
-  const { registry, credentials } = settings;
-  if (credentials === undefined) return registrySources(registry, parts);
-  const source: CredentialSource =
-    credentials.kind === 'docker' ? dockerConfigCredentials(credentials.path) : async () => credentials;
-  return registrySources({ ...registry, credentials: source }, parts);
+  const { registry, credentials: own } = settings;
+  const docker = own?.kind === 'docker' ? dockerConfigCredentials(own.path) : undefined;
+  const credentials: CredentialSource = async (host) => {
+    if (shown.replaced !== undefined) return shown.replaced;
+    return own?.kind === 'docker' ? docker?.(host) : own;
+  };
+  return registrySources({ ...registry, credentials }, parts);
 }

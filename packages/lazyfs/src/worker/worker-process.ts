@@ -55,7 +55,8 @@ async function runWorker(args: readonly string[]): Promise<number> {
     ],
   };
   try {
-    await using worker = await LazyWorker.start({ places, command, logger });
+    const setVerbose = (verbose: boolean) => logger.setVerbose(verbose);
+    await using worker = await LazyWorker.start({ places, command, logger, setVerbose });
     logger.info('worker serves', { pid: process.pid, role, ms: Math.round(performance.now()) });
     flushCompileCache();
     await ended(worker, logger);

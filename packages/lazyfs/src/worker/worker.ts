@@ -1,6 +1,9 @@
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { type Logger, monotonicNow, noMetrics, PantalaError, sleep } from '@pantala/base';
+import { type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
 import { tryLock } from '@pantala/linux';
+import { MetricsRegistry } from '@pantala/service';
+import { ErrorEvents } from '../accounting/index.ts';
+import { nydusdRoutes } from '../api/index.ts';
 import { controlGroups, guardianGroups } from '../guardian/control-groups.ts';
 import { GuardianLink } from '../guardian/guardian-link.ts';
 import { inherited } from '../guardian/held.ts';
@@ -10,6 +13,7 @@ import type { MountRequest, PrefetchSettings } from '../mounting/mount-request.t
 import { type Capabilities, tryDrivers } from '../mounting/trial.ts';
 import { type ControlRoutes, ControlServer } from './control-server.ts';
 import { Drivers } from './drivers.ts';
+import { NydusdService } from './nydusd-service.ts';
 import type { Places } from './places.ts';
 
 export interface WorkerOptions {
@@ -17,6 +21,8 @@ export interface WorkerOptions {
   /** How a worker is started; used when this one dies. */
   readonly command: WorkerCommand;
   readonly logger: Logger;
+  /** Begins or ends debug lines. */
+  readonly setVerbose?: (verbose: boolean) => void;
 }
 
 /** Milliseconds for the worker before this one to be gone from the lock. */
@@ -24,6 +30,9 @@ const LOCK_DEADLINE = 10_000;
 const LOCK_PAUSE = 5;
 /** oom_score_adj where the guardian's cannot be lowered: the worker is to be taken before it. */
 const EARLIER = 500;
+
+/** What nydusd's API tells as the version of the package. */
+const VERSION = '0.1.0';
 
 /** What `pantala mount` prints. */
 export interface MountLine {
@@ -39,14 +48,17 @@ export class LazyWorker implements AsyncDisposable {
   readonly #options: WorkerOptions;
   readonly #drivers: Drivers;
   readonly #lock: number;
+  readonly #events: ErrorEvents;
+  readonly #metrics = new MetricsRegistry({ process: true });
   #guardian: GuardianLink | undefined;
   #mounts: LazyMounts | undefined;
   #server: ControlServer | undefined;
   #capabilities: Promise<Capabilities> | undefined;
   readonly #failed = Promise.withResolvers<PantalaError>();
 
-  private constructor(options: WorkerOptions, lock: number) {
+  private constructor(options: WorkerOptions, events: ErrorEvents, lock: number) {
     this.#options = options;
+    this.#events = events;
     this.#lock = lock;
     this.#drivers = new Drivers({
       inherited: inherited(process.env),
@@ -62,10 +74,12 @@ export class LazyWorker implements AsyncDisposable {
    *
    * @throws `already-exists` when another one serves this state directory
    */
-  static async start(options: WorkerOptions): Promise<LazyWorker> {
+  static async start(given: WorkerOptions): Promise<LazyWorker> {
+    const events = new ErrorEvents();
+    const options = { ...given, logger: events.watching(given.logger) };
     const { places, logger } = options;
     mkdirSync(places.stateDirectory, { recursive: true, mode: 0o700 });
-    const worker = new LazyWorker(options, await lock(places.lock));
+    const worker = new LazyWorker(options, events, await lock(places.lock));
     if (worker.#drivers.held.descriptors.access !== undefined || worker.#drivers.held.descriptors.fuse !== undefined) {
       await worker.#connect(true);
     }
@@ -75,7 +89,7 @@ export class LazyWorker implements AsyncDisposable {
       driver: (name) => worker.#drivers.get(name),
       generation: worker.#drivers.generation,
       logger,
-      metrics: noMetrics,
+      metrics: worker.#metrics,
     });
     worker.#server = await ControlServer.listen(places.api, worker.#routes(worker.#mounts), logger);
     return worker;
@@ -115,7 +129,16 @@ export class LazyWorker implements AsyncDisposable {
   }
 
   #routes(mounts: LazyMounts): ControlRoutes {
+    const { setVerbose = () => {} } = this.#options;
+    const service = new NydusdService({ mounts, setVerbose, stop: () => process.kill(process.pid, 'SIGTERM') });
     return {
+      ...nydusdRoutes({
+        version: VERSION,
+        service,
+        cache: mounts.cache,
+        events: this.#events,
+        metrics: this.#metrics,
+      }),
       'GET /pantala/v1/worker': async () => ({
         body: { pid: process.pid, guardian: this.#guardian?.pid ?? 0, spared: this.#guardian?.spared ?? false },
       }),

@@ -21,7 +21,10 @@ export interface LoggingOptions {
 }
 
 /** A logger with what must be closed in the end. */
-export interface ProgramLogger extends Logger, Disposable {}
+export interface ProgramLogger extends Logger, Disposable {
+  /** Begins or ends debug lines. */
+  setVerbose(verbose: boolean): void;
+}
 
 interface Sink {
   write(line: string): void;
@@ -80,6 +83,9 @@ export function createLogger(options: LoggingOptions): ProgramLogger {
   };
   return {
     ...logger({}),
+    setVerbose: (verbose) => {
+      lines.level = verbose ? 'debug' : 'info';
+    },
     [Symbol.dispose]: () => file?.close(),
   };
 }
