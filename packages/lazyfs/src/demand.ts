@@ -9,6 +9,7 @@ export interface DemandOptions {
 }
 
 const DEFAULT_DEADLINE = 60_000;
+const UNENDING = new AbortController().signal;
 /** Milliseconds in which a range that failed fails again at once: the kernel asks a second time for each failed read. */
 const FAILURE_MEMORY = 500;
 /** Failures that are remembered. */
@@ -56,7 +57,12 @@ export class Demand {
     if (failed !== undefined && began < failed.until) return failed.errno;
     try {
       const blob = await served.open();
-      if (blob.complete || (blob.nextMissing(range.start) ?? range.end) >= range.end) return 0;
+      if (blob.complete) return 0;
+      if ((blob.nextMissing(range.start) ?? range.end) >= range.end) {
+        // Nothing to wait for: it is only counted.
+        await blob.ensure(range, { urgency: 'demand', signal: UNENDING });
+        return 0;
+      }
       using scope = new AbortScope([], { timeout: this.#deadline, what: `bytes ${range.start}+ of ${served.id}` });
       await blob.ensure(range, { urgency: 'demand', signal: scope.signal });
       return 0;

@@ -32,6 +32,7 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
     .option('--loop', 'give the kernel loop devices, as before Linux 6.12')
     .option('--no-prefetch', 'fetch only what is read; else the whole image follows in the background')
     .option('--prefetch-files <file>', 'paths in the image that are fetched first, a line each')
+    .option('--trace', 'then show what is missed and where it comes from, until it is interrupted')
     .option('--json', 'print one line when it can be read')
     .addHelpText(
       'after',
@@ -39,6 +40,7 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
         'pantala mount registry.example.com/app:nydus /mnt/app',
         'pantala mount --bootstrap image.boot --blob-dir /srv/blobs /mnt/image',
         'pantala mount --bootstrap image.boot --config nydusd.json /mnt/image --driver fuse --json',
+        'pantala mount registry.example.com/app:nydus /mnt/app --no-prefetch --trace',
       ),
     )
     .action(

@@ -145,7 +145,12 @@ export class BlobCache implements AsyncDisposable {
       known.users++;
       return known;
     });
-    return new Handle(open.blob, access, () => this.#release(layout.blobId, open));
+    const { onRead } = access;
+    const reads = onRead === undefined ? undefined : open.blob.reads.subscribe(onRead);
+    return new Handle(open.blob, access, async () => {
+      reads?.[Symbol.dispose]();
+      await this.#release(layout.blobId, open);
+    });
   }
 
   async #load(layout: ChunkLayout): Promise<OpenBlob> {

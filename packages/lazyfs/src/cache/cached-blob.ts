@@ -4,6 +4,7 @@ import {
   type BlockRun,
   type ByteRange,
   Deferred,
+  Listeners,
   lengthOf,
   monotonicNow,
   PantalaError,
@@ -12,7 +13,7 @@ import {
 import type { ReadOptions, Urgency } from '../contract.ts';
 import type { ChunkHolder } from './chunk-index.ts';
 import type { ChunkLayout } from './chunk-layout.ts';
-import type { BlobAccess, CacheContext } from './context.ts';
+import type { BlobAccess, CacheContext, ReadEvent } from './context.ts';
 import type { FilledFile } from './filled-file.ts';
 import { type PieceLimits, planPiece } from './piece.ts';
 import { PieceFetch } from './piece-fetch.ts';
@@ -44,6 +45,8 @@ interface Flight {
 export class CachedBlob implements ChunkHolder {
   readonly layout: ChunkLayout;
   readonly file: FilledFile;
+  /** What was read by demand, through whichever mount. */
+  readonly reads = new Listeners<ReadEvent>();
   readonly #context: CacheContext;
   readonly #flights = new Map<number, Flight>();
   readonly #pieces = new Set<Promise<void>>();
@@ -155,7 +158,7 @@ export class CachedBlob implements ChunkHolder {
     } finally {
       const milliseconds = monotonicNow() - began;
       if (lacking > 0) metrics.wait.observe(milliseconds / 1000);
-      access.onRead?.({ blobId: this.layout.blobId, range, held, milliseconds, failed });
+      this.reads.emit({ blobId: this.layout.blobId, range, held, milliseconds, failed });
     }
   }
 

@@ -39,6 +39,6 @@ export interface BlobAccess {
   readonly pieceLength?: number;
   /** Stored bytes a second of prefetches. Default: no limit. */
   readonly prefetchLimiter?: RateLimiter;
-  /** Told of each read by demand. */
+  /** Told of each read of the blob by demand, of every mount that shares it: the kernel does not say through which. */
   readonly onRead?: (event: ReadEvent) => void;
 }

@@ -4,6 +4,7 @@ import { PantalaError } from '@pantala/base';
 import { type DriverName, type MountLine, type MountRequest, reachWorker } from '@pantala/lazyfs';
 import { print, printJson } from '../../output.ts';
 import { mountSource, type SourceOptions } from './source.ts';
+import { trace } from './trace.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';
 
 interface MountOptions extends WorkerOptions, SourceOptions {
@@ -12,6 +13,7 @@ interface MountOptions extends WorkerOptions, SourceOptions {
   readonly loop?: boolean;
   readonly prefetch: boolean;
   readonly prefetchFiles?: string;
+  readonly trace?: boolean;
 }
 
 /** @param names an image and a directory, or with `--bootstrap` the directory alone */
@@ -32,6 +34,8 @@ export async function mount(names: readonly string[], options: MountOptions): Pr
       : { bootstrapDigest: options.bootstrapDigest.replace(/^sha256:/, '') }),
     ...(options.driver === undefined ? {} : { driver: options.driver }),
     ...(options.loop === undefined ? {} : { loop: options.loop }),
+    // A trace names files.
+    ...(options.trace === true ? { accounting: { files: true } } : {}),
     prefetch: {
       ...source.request.prefetch,
       ...(options.prefetch ? {} : { enabled: false }),
@@ -42,6 +46,7 @@ export async function mount(names: readonly string[], options: MountOptions): Pr
   const line = (await worker.call('POST', '/pantala/v1/mounts', request)) as MountLine;
   if (options.json === true) printJson(line);
   else print(`mounted ${line.mounted} (${line.driver})`);
+  if (options.trace === true) await trace(worker, line.mounted, options.json === true);
   return 0;
 }
 
