@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { judge, whyNot } from '../e2e/judges/lib/installed.ts';
 import { spread } from './lib/figures.ts';
+import { copyMachineTree } from './lib/machine-tree.ts';
 import { benchOptions, type Figure, type Row, report, say } from './lib/report.ts';
 import { type Timed, timed } from './lib/timed.ts';
 
@@ -137,38 +138,8 @@ function prepared(): Readonly<Record<Source, string>> {
   const made = { directory: join(work, `tree-${size}`), targz: join(work, `tree-${size}.tar.gz`) };
   if (existsSync(made.directory) && existsSync(made.targz)) return made;
   say(`copying ${size} MiB of ${from} into ${work}; this takes a few minutes`);
-  mkdirSync(work, { recursive: true });
-  const scratch = mkdtempSync(join(work, 'making-'));
-  const list = join(scratch, 'list');
-  writeFileSync(list, firstFiles(from, Number(size) * 1024 * 1024));
-  const tree = join(scratch, 'tree');
-  mkdirSync(tree);
-  execFileSync('bash', ['-c', 'tar -C / --null --no-recursion -T "$1" -cf - | tar -C "$2" -xpf -', 'bash', list, tree]);
-  execFileSync('tar', ['-C', tree, '-czf', join(scratch, 'tree.tar.gz'), '.']);
-  rmSync(made.directory, { recursive: true, force: true });
-  renameSync(tree, made.directory);
-  renameSync(join(scratch, 'tree.tar.gz'), made.targz);
-  rmSync(scratch, { recursive: true });
+  copyMachineTree([from], Number(size) * 1024 * 1024, made.directory, (tree) => {
+    execFileSync('tar', ['-C', tree, '-czf', made.targz, '.']);
+  });
   return made;
-}
-
-function firstFiles(from: string, wanted: number): string {
-  const listed = execFileSync(
-    'bash',
-    ['-c', 'find "$1" -xdev -printf "%s %P\\0" | LC_ALL=C sort -z -k2', 'bash', from],
-    {
-      maxBuffer: GIB,
-      encoding: 'latin1',
-    },
-  );
-  let sum = 0;
-  const names: string[] = [];
-  for (const line of listed.split('\0')) {
-    const [, size = '0', name = ''] = /^(\d+) (.*)$/s.exec(line) ?? [];
-    if (name === '') continue;
-    sum += Number(size);
-    if (sum > wanted) break;
-    names.push(join(from, name).slice(1));
-  }
-  return `${names.join('\0')}\0`;
 }

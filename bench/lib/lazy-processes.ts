@@ -1,0 +1,48 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { until, usageOf } from '@pantala/testkit';
+
+/** Milliseconds in which nothing may have changed. */
+const IDLE = 2000;
+
+/** Bytes of anonymous memory of the processes behind some lazy mounts. */
+export interface LazyMemory {
+  readonly worker: number;
+  readonly guardian: number;
+  /** The worker that waits to take over. */
+  readonly standby: number;
+}
+
+/** Looks when the processes have been idle for a while: what a garbage collector still gives back counts for nobody. */
+export async function idleMemory(workerPid: number, guardianPid: number, stateDirectory: string): Promise<LazyMemory> {
+  const standbyPid = await until(() => standbyOf(stateDirectory), { what: 'another worker is ready to take over' });
+  const pids = [workerPid, guardianPid, standbyPid];
+  const used = () => pids.map((pid) => usageOf(pid)?.cpuSeconds ?? 0).reduce((a, b) => a + b, 0);
+  let [before, since] = [used(), performance.now()];
+  await until(
+    () => {
+      const now = used();
+      if (now - before > 0.01) [before, since] = [now, performance.now()];
+      return performance.now() - since > IDLE;
+    },
+    { what: 'the processes are idle' },
+  );
+  const [worker, guardian, standby] = pids.map((pid) => usageOf(pid)?.rssAnon ?? 0) as [number, number, number];
+  return { worker, guardian, standby };
+}
+
+function standbyOf(stateDirectory: string): number | undefined {
+  return readdirSync('/proc')
+    .map(Number)
+    .find((pid) => {
+      const args = argumentsOf(pid);
+      return args.includes(stateDirectory) && args.includes('standby');
+    });
+}
+
+function argumentsOf(pid: number): readonly string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+  } catch {
+    return [];
+  }
+}
