@@ -30,6 +30,11 @@ export function printError(command: string, thrown: unknown, json: boolean): num
   return ERROR_SURFACES[error.code].exit;
 }
 
+/** `1 blob`, `2 blobs`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** Columns aligned by spaces. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];

@@ -62,7 +62,7 @@ function hex(digest: Uint8Array | undefined): string {
 export function differenceLine({ path, what, expected, actual }: Difference): string {
   switch (what) {
     case 'missing':
-      return `${shown(path)}: a ${expected} is missing`;
+      return `${shown(path)}: a ${expected} is missing in the image`;
     case 'unexpected':
       return `${shown(path)}: a ${actual} that is not in the source`;
     case 'content':

@@ -6,6 +6,7 @@ import {
   type BuiltLayer,
   buildFromDirectory,
   buildFromTar,
+  compileBuildOptions,
   type LayerOptions,
   type LayerProgress,
   prefetchNodes,
@@ -15,7 +16,7 @@ import { decompressed, walkTar } from '@pantala/oci';
 import { encodeBootstrap, mergeLayers, type RafsImage, type WhiteoutSpec } from '@pantala/rafs';
 import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
-import { type CommonOptions, print, printJson } from '../../output.ts';
+import { type CommonOptions, counted, print, printJson } from '../../output.ts';
 import { ProgressLine } from '../../progress-line.ts';
 import { type BlobOptions, buildOptionsOf, oneOf, type PrefetchChoice, prefetchOf } from './build-options.ts';
 import { writeWholeFile } from './whole-file.ts';
@@ -66,14 +67,17 @@ export async function buildImage(source: string, options: BuildCommandOptions): 
   using interruption = new Interruption();
   using line = new ProgressLine(options.progress && options.json !== true);
   const prefetch = await prefetchOf(options, source === '-');
+  const blobOptions = await buildOptionsOf(options);
   const layerOptions: LayerOptions = {
-    ...(await buildOptionsOf(options)),
+    ...blobOptions,
     toc: hasToc(options.features),
     inlineBootstrap: inline,
     signal: interruption.signal,
     progress: ({ files, bytes }: LayerProgress) => line.show(() => `building: ${files} files, ${formatSize(bytes)}`),
     ...(prefetch === undefined ? {} : { prefetch }),
   };
+  // Before a folder is made for nothing.
+  compileBuildOptions(blobOptions);
   await using blob = await BlobFile.create(options.blobDir);
   const built = await buildLayer(source, kind, blob, layerOptions);
   if (built.written !== undefined) await blob.keep(built.written.id);
@@ -135,7 +139,8 @@ async function report(
         ? 'no new blob: the layer has no content of its own'
         : `blob ${written.id}: ${formatSize(written.size)}`,
     );
-    if (options.bootstrap !== undefined) print(`bootstrap ${options.bootstrap}: ${image.blobs.length} blobs`);
+    if (options.bootstrap !== undefined)
+      print(`bootstrap ${options.bootstrap}: ${counted(image.blobs.length, 'blob')}`);
   }
 }
 

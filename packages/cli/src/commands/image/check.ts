@@ -3,7 +3,7 @@ import { type CheckCount, checkAroundBootstrap, checkBlobs, DecodePool, differen
 import type { Difference } from '@pantala/rafs';
 import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
-import { print, printJson } from '../../output.ts';
+import { counted, print, printJson } from '../../output.ts';
 import { ProgressLine, share } from '../../progress-line.ts';
 import { differencesFrom } from './against.ts';
 import { type ImageInputOptions, type OpenedImage, openImage } from './input.ts';
@@ -37,7 +37,10 @@ export async function checkImage(argument: string | undefined, options: CheckOpt
   const ok = problems + differences === 0;
   if (options.json === true) printJson({ ok, ...count, problems, differences });
   else if (ok) print(`${opened.name}: ${summary(opened, count)}, all right`);
-  else print(`${opened.name}: ${summary(opened, count)}; ${problems} problems, ${differences} differences`);
+  else
+    print(
+      `${opened.name}: ${summary(opened, count)}; ${counted(problems, 'problem')}, ${counted(differences, 'difference')}`,
+    );
   return ok ? 0 : FOUND;
 }
 
@@ -63,7 +66,7 @@ async function checkEveryBlob(
 }
 
 function summary(opened: OpenedImage, { chunks, bytes }: CheckCount): string {
-  return `${opened.image.blobs.length} blobs, ${chunks} chunks, ${formatSize(bytes)}`;
+  return `${counted(opened.image.blobs.length, 'blob')}, ${counted(chunks, 'chunk')}, ${formatSize(bytes)}`;
 }
 
 /** Prints what is found as it is found, a line each, and counts it. */

@@ -13,7 +13,7 @@ import {
 import { formatPlatform, openImageSource, openImageTarget, parsePlatformText } from '@pantala/oci';
 import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
-import { type CommonOptions, note, print, printJson } from '../../output.ts';
+import { type CommonOptions, counted, note, print, printJson } from '../../output.ts';
 import { ProgressLine, share } from '../../progress-line.ts';
 import { type BlobOptions, buildOptionsOf, oneOf, type PrefetchChoice, prefetchOf } from './build-options.ts';
 import { type AccessOptions, accessOf } from './input.ts';
@@ -154,7 +154,7 @@ function tellConverted(name: string, report: ConvertReport, json: boolean): void
   for (const { platform, layers, sourceBytes, blobs, bootstrapLayerBytes } of images) {
     const bytes = blobs.reduce((sum, { size }) => sum + size, bootstrapLayerBytes);
     print(
-      `${platform}: ${layers} layers of ${formatSize(sourceBytes)} -> ${blobs.length} blobs and a bootstrap, ${formatSize(bytes)}`,
+      `${platform}: ${counted(layers, 'layer')} of ${formatSize(sourceBytes)} -> ${counted(blobs.length, 'blob')} and a bootstrap, ${formatSize(bytes)}`,
     );
   }
   print(`${name}@${digest}`);

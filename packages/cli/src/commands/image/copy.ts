@@ -1,7 +1,7 @@
 import { type CopyEvent, copyImage, openImageSource, openImageTarget, parsePlatformText } from '@pantala/oci';
 import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
-import { type CommonOptions, note, print, printJson } from '../../output.ts';
+import { type CommonOptions, counted, note, print, printJson } from '../../output.ts';
 import { ProgressLine, share } from '../../progress-line.ts';
 import { type AccessOptions, accessOf } from './input.ts';
 
@@ -38,7 +38,7 @@ export async function copy(from: string, to: string, options: CopyCommandOptions
   line.clear();
   if (options.json === true) printJson({ target: target.name, ...report });
   else {
-    print(`${report.blobs} blobs, ${formatSize(report.bytes)} of them new`);
+    print(`${counted(report.blobs, 'blob')}, ${formatSize(report.bytes)} of them new`);
     print(`${target.name}@${report.digest}`);
   }
   return 0;

@@ -1,7 +1,7 @@
 import { PantalaError } from '@pantala/base';
 import { prefetchNodes, readBootstrapFile } from '@pantala/convert';
 import { type BlobInfo, encodeBootstrap, mergeLayers, PLACEHOLDER_ID, type RafsImage } from '@pantala/rafs';
-import { type CommonOptions, print, printJson } from '../../output.ts';
+import { type CommonOptions, counted, print, printJson } from '../../output.ts';
 import { reportOf, WHITEOUT_SPECS } from './build.ts';
 import { oneOf, type PrefetchChoice, prefetchOf } from './build-options.ts';
 import { writeWholeFile } from './whole-file.ts';
@@ -53,7 +53,9 @@ export async function mergeImages(sources: readonly string[], options: MergeOpti
   }
   if (options.json === true) printJson(result);
   else {
-    print(`bootstrap ${options.bootstrap}: ${sources.length} layers, ${image.blobs.length} blobs`);
+    print(
+      `bootstrap ${options.bootstrap}: ${counted(sources.length, 'layer')}, ${counted(image.blobs.length, 'blob')}`,
+    );
     for (const { id } of image.blobs) print(id);
   }
   return 0;

@@ -1,6 +1,6 @@
 import { type ImageStatistics, imageStatistics, sharedChunks } from '@pantala/convert';
 import { formatSize } from '@pantala/service';
-import { print, printJson, table } from '../../output.ts';
+import { counted, print, printJson, table } from '../../output.ts';
 import { type ImageInputOptions, openImage } from './input.ts';
 
 interface StatOptions extends ImageInputOptions {
@@ -44,7 +44,7 @@ function lines(statistics: ImageStatistics): string[] {
           .join(', '),
       ],
       ['content', formatSize(statistics.fileBytes)],
-      ['stored', `${formatSize(statistics.storedBytes)} in ${statistics.blobs.length} blobs`],
+      ['stored', `${formatSize(statistics.storedBytes)} in ${counted(statistics.blobs.length, 'blob')}`],
       ['chunks', `${amount(referenced)}, ${amount(unique)} without repetitions: ${formatSize(saved)} saved`],
       [
         'lazy start',
