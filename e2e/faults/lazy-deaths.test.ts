@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sleep } from '@pantala/base';
+import type { MountLine } from '@pantala/lazyfs';
 import { Registry as RegistryClient } from '@pantala/oci';
 import { loopbackPlace, Program, Registry, readTree, run, until } from '@pantala/testkit';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -59,6 +60,23 @@ describe.skipIf(!root).each(DRIVERS)('deaths with $driver $options (as root)', (
       await stage.killWorker();
     }
     expect(guardians.size).toBe(GUARDIAN_KILLS);
+    readers.signal('SIGTERM');
+    expect(await stage.compared(readers)).toMatchObject({ errors: [], wrong: [] });
+  });
+
+  test(`the worker is upgraded three times while ${READERS} readers read`, async () => {
+    const { guardianPid } = await stage.mount(image, 'u', '--no-prefetch', ...options);
+    const readers = await stage.compare(image, 'u', READERS, 3600);
+    const pids = new Set<number>();
+    for (let upgrade = 0; upgrade < 3; upgrade++) {
+      const [line] = JSON.parse(await stage.command('mounts', '--upgrade', ...stage.options, '--json')) as MountLine[];
+      expect(line?.guardianPid).toBe(guardianPid);
+      pids.add(line?.workerPid ?? 0);
+    }
+    expect(pids.size).toBe(3);
+    // The guardian starts the new version when it dies.
+    pids.add(await stage.killWorker());
+    expect(pids.size).toBe(4);
     readers.signal('SIGTERM');
     expect(await stage.compared(readers)).toMatchObject({ errors: [], wrong: [] });
   });

@@ -11,5 +11,5 @@ export * from './prefetch/index.ts';
 export * from './sources/index.ts';
 export { ControlClient } from './worker/control-client.ts';
 export { DEFAULT_CACHE_DIRECTORY, DEFAULT_STATE_DIRECTORY, type Places, placesOf } from './worker/places.ts';
-export { reachWorker } from './worker/start-worker.ts';
+export { reachWorker, replaceWorker } from './worker/start-worker.ts';
 export type { MountLine } from './worker/worker.ts';

@@ -77,7 +77,8 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
 
   directories(program.command('mounts'))
     .description('Lists lazy mounts.')
+    .option('--upgrade', 'first replace the worker by one of this version; mounts and their readers go on')
     .option('--json', 'print one line with all of them')
-    .addHelpText('after', examples('pantala mounts', 'pantala mounts --json'))
+    .addHelpText('after', examples('pantala mounts', 'pantala mounts --json', 'pantala mounts --upgrade'))
     .action(action('mounts', async (options) => (await import('../commands/mount/mounts.ts')).mounts(options)));
 }

@@ -1,7 +1,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { constants } from 'node:os';
-import { type Logger, PantalaError } from '@pantala/base';
+import { type Logger, PantalaError, sleep } from '@pantala/base';
 import { ACCESS_EVENT_LENGTH, accessEvents, answerAccess, markFile, unmarkFile } from '@pantala/linux';
 import type { Demand } from '../demand.ts';
 import type { AttachedBlob, LazyDriver, ServedBlob } from '../driver.ts';
@@ -26,6 +26,9 @@ export interface FanotifyOptions {
   readonly onFailure: (error: PantalaError) => void;
 }
 
+/** Milliseconds for reads in flight when this worker gives way. */
+const LAST_ANSWERS = 100;
+
 interface Attachment {
   readonly path: string;
   /** A mount each; whichever can get at the bytes fills the file for all. */
@@ -39,6 +42,7 @@ export class FanotifyDriver implements LazyDriver {
   readonly #options: FanotifyOptions;
   readonly #attached = new Map<string, Attachment>();
   readonly #inFlight = new Set<Promise<void>>();
+  #isGone = false;
   #pump: EventPump<TakenAccess> | undefined;
 
   constructor(options: FanotifyOptions) {
@@ -138,6 +142,7 @@ export class FanotifyDriver implements LazyDriver {
   async #serve(event: TakenAccess, own: boolean): Promise<void> {
     const { group, table, logger } = this.#options;
     const errno = await this.#satisfy(event);
+    if (this.#isGone) return;
     try {
       if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
     } catch (error) {
@@ -165,7 +170,9 @@ export class FanotifyDriver implements LazyDriver {
     const pump = this.#pump;
     this.#pump = undefined;
     await pump?.[Symbol.asyncDispose]();
-    await Promise.allSettled(this.#inFlight);
+    // Whoever waits for longer is answered by the next worker: from here on this one touches nothing of it.
+    await Promise.race([Promise.allSettled(this.#inFlight), sleep(LAST_ANSWERS)]);
+    this.#isGone = true;
   }
 
   /** Closes this process's descriptor of the group. Whoever holds the last one lets every reader through by it. */

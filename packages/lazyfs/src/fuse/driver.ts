@@ -3,7 +3,7 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type Logger, PantalaError } from '@pantala/base';
+import { type Logger, PantalaError, sleep } from '@pantala/base';
 import { MOUNT_FLAGS, mountTable, mountWithData, unmount } from '@pantala/linux';
 import type { Demand } from '../demand.ts';
 import type { AttachedBlob, LazyDriver, ServedBlob } from '../driver.ts';
@@ -46,6 +46,9 @@ export interface FuseOptions {
 
 /** Bytes of one READ. */
 const MAX_READ = 1024 * 1024;
+
+/** Milliseconds for reads in flight when this worker gives way. */
+const LAST_ANSWERS = 100;
 
 interface Attachment {
   readonly path: string;
@@ -92,6 +95,7 @@ export class FuseDriver implements LazyDriver {
   readonly #options: FuseOptions;
   readonly #attached = new Map<number, Attachment>();
   readonly #inFlight = new Set<Promise<void>>();
+  #isGone = false;
   #pump: EventPump<TakenRequest> | undefined;
 
   constructor(options: FuseOptions) {
@@ -172,9 +176,11 @@ export class FuseDriver implements LazyDriver {
     if (request !== undefined) {
       try {
         const answer = await this.#answer(request);
+        if (this.#isGone) return;
         if (typeof answer === 'number') this.#send(request, answer, undefined);
         else this.#send(request, 0, answer);
       } catch (error) {
+        if (this.#isGone) return;
         logger.error('a request could not be answered', { opcode: request.opcode, error });
         this.#send(request, constants.errno.EIO, undefined);
       }
@@ -244,7 +250,9 @@ export class FuseDriver implements LazyDriver {
     const pump = this.#pump;
     this.#pump = undefined;
     await pump?.[Symbol.asyncDispose]();
-    await Promise.allSettled(this.#inFlight);
+    // Whoever waits for longer is answered by the next worker: from here on this one touches nothing of it.
+    await Promise.race([Promise.allSettled(this.#inFlight), sleep(LAST_ANSWERS)]);
+    this.#isGone = true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

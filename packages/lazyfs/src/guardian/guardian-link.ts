@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Deferred, type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
+import { openPeerProcess, takeDescriptor } from '@pantala/linux';
 import { type Held, handDown } from './held.ts';
 import {
   GUARDIAN_VARIABLE,
@@ -44,14 +45,41 @@ export class GuardianLink implements Disposable {
   }
 
   /**
-   * Connects to the guardian that is there, else starts one.
+   * Starts a guardian.
    *
-   * @throws `unavailable` when none can be started
+   * @throws `unavailable` when it does not answer
    */
-  static async open(options: GuardianLinkOptions, existing: boolean): Promise<GuardianLink> {
+  static async start(options: GuardianLinkOptions): Promise<GuardianLink> {
     const link = new GuardianLink(options);
-    if (!existing || !(await link.#connect(0))) await link.#start();
+    await link.#start();
     return link;
+  }
+
+  /** Connects to the guardian that is there; undefined when there is none. */
+  static async join(options: GuardianLinkOptions): Promise<GuardianLink | undefined> {
+    const link = new GuardianLink(options);
+    return (await link.#connect(0)) ? link : undefined;
+  }
+
+  /**
+   * Copies of what the guardian holds, for a worker that was started by somebody else: also out of another PID
+   * namespace, for the process is the one at the other end of the socket.
+   *
+   * @throws LinuxError: EPERM where this process may not trace the guardian
+   */
+  take(): Held {
+    const held = this.#guardian?.held;
+    const socket = this.#socket as unknown as { readonly _handle?: { readonly fd: number } } | undefined;
+    if (held === undefined || socket?._handle === undefined) {
+      throw new PantalaError('unavailable', 'the guardian has gone');
+    }
+    const guardian = openPeerProcess(socket._handle.fd);
+    try {
+      const taken = Object.entries(held.descriptors).map(([name, fd]) => [name, takeDescriptor(guardian, fd)]);
+      return { generation: held.generation, descriptors: Object.fromEntries(taken) };
+    } finally {
+      closeSync(guardian);
+    }
   }
 
   get pid(): number {

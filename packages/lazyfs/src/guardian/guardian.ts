@@ -4,7 +4,7 @@ import { flushCompileCache } from 'node:module';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { handDown, inherited } from './held.ts';
+import { type Held, handDown, inherited } from './held.ts';
 import {
   GUARDIAN_VARIABLE,
   type GuardianMessage,
@@ -35,8 +35,7 @@ interface Standby {
 }
 
 const settings = JSON.parse(process.env[GUARDIAN_VARIABLE] ?? '') as GuardianSettings;
-const held = inherited(process.env);
-if (held === undefined) throw new Error('the guardian was given nothing to hold');
+const own = inheritedOrFail();
 
 let command: WorkerCommand = settings.worker;
 let worker: Socket | undefined;
@@ -57,6 +56,12 @@ const notJoined = settings.controlGroups.flatMap((directory) => {
 });
 const spared = isSpared();
 
+function inheritedOrFail(): Held {
+  const held = inherited(process.env);
+  if (held === undefined) throw new Error('the guardian was given nothing to hold');
+  return held;
+}
+
 function isSpared(): boolean {
   try {
     writeFileSync('/proc/self/oom_score_adj', String(NEVER));
@@ -67,7 +72,7 @@ function isSpared(): boolean {
 }
 
 function start(role: 'worker' | 'standby'): ChildProcess {
-  const { stdio, env } = handDown(held ?? { generation: '', descriptors: {} });
+  const { stdio, env } = handDown(own);
   const log = openSync(settings.log, 'a');
   const { [GUARDIAN_VARIABLE]: _, ...inheritedEnv } = process.env;
   const child = spawn(command.executable, [...command.arguments, '--role', role], {
@@ -122,7 +127,7 @@ function onMessage(socket: Socket, message: WorkerMessage): void {
     worker = socket;
     coming = undefined;
     pause = FIRST_PAUSE;
-    const answer: GuardianMessage = { kind: 'guardian', pid: process.pid, spared, notJoined };
+    const answer: GuardianMessage = { kind: 'guardian', pid: process.pid, spared, held: own, notJoined };
     socket.write(`${JSON.stringify(answer)}\n`);
     clearTimeout(timer);
     timer = setTimeout(startStandby, STANDBY_DELAY);

@@ -1,3 +1,5 @@
+import type { Held } from './held.ts';
+
 /** How a worker is started: the guardian does it again whenever one dies. */
 export interface WorkerCommand {
   readonly executable: string;
@@ -32,6 +34,8 @@ export interface GuardianMessage {
   readonly pid: number;
   /** Whether the OOM killer spares it. */
   readonly spared: boolean;
+  /** What it holds, by its own numbers: a worker that it has not started takes copies (pidfd_getfd(2)). */
+  readonly held: Held;
   /** Control groups that it could not join, with the reason. */
   readonly notJoined: readonly string[];
 }

@@ -19,7 +19,29 @@ const RETRY_PAUSE = 10;
  */
 export async function reachWorker(places: Places): Promise<ControlClient> {
   const client = new ControlClient(places.api);
-  if (await answers(client)) return client;
+  if ((await servingPid(client)) === undefined) await startWorker(places, client, [], () => true);
+  return client;
+}
+
+/**
+ * Has the worker that serves replaced by one of this version: its mounts go on, readers wait for some milliseconds.
+ *
+ * @returns the new worker's number
+ * @throws `not-found` when none serves; as `reachWorker`
+ */
+export async function replaceWorker(places: Places): Promise<number> {
+  const client = new ControlClient(places.api);
+  const before = await servingPid(client);
+  if (before === undefined) throw new PantalaError('not-found', `no worker serves on ${places.api}`);
+  return startWorker(places, client, ['--role', 'replacing'], (pid) => pid !== before);
+}
+
+async function startWorker(
+  places: Places,
+  client: ControlClient,
+  args: readonly string[],
+  isExpected: (pid: number) => boolean,
+): Promise<number> {
   try {
     mkdirSync(places.stateDirectory, { recursive: true, mode: 0o700 });
     mkdirSync(places.cacheDirectory, { recursive: true, mode: 0o700 });
@@ -31,7 +53,7 @@ export async function reachWorker(places: Places): Promise<ControlClient> {
   const compiled = process.env.NODE_COMPILE_CACHE ?? (cache === undefined ? undefined : dirname(cache));
   const child = spawn(
     process.execPath,
-    [SCRIPT, '--state-dir', places.stateDirectory, '--cache-dir', places.cacheDirectory],
+    [SCRIPT, '--state-dir', places.stateDirectory, '--cache-dir', places.cacheDirectory, ...args],
     {
       stdio: ['ignore', log, log],
       // Compiled once, worker and guardian start without the compiler of TypeScript: half of the time, 12 MB each.
@@ -50,8 +72,10 @@ export async function reachWorker(places: Places): Promise<ControlClient> {
     ended = signal ?? `status ${code}`;
   });
   for (const deadline = monotonicNow() + START_DEADLINE; monotonicNow() < deadline; await sleep(RETRY_PAUSE)) {
-    if (await answers(client)) return client;
-    if (ended !== undefined && !(await answers(client))) break;
+    const hasEnded = ended !== undefined;
+    const pid = await servingPid(client);
+    if (pid !== undefined && isExpected(pid)) return pid;
+    if (hasEnded) break;
   }
   throw new PantalaError(
     'unavailable',
@@ -59,12 +83,12 @@ export async function reachWorker(places: Places): Promise<ControlClient> {
   );
 }
 
-async function answers(client: ControlClient): Promise<boolean> {
+async function servingPid(client: ControlClient): Promise<number | undefined> {
   try {
-    await client.call('GET', '/pantala/v1/worker');
-    return true;
+    const { pid } = (await client.call('GET', '/pantala/v1/worker')) as { readonly pid: number };
+    return pid;
   } catch (error) {
-    if (PantalaError.from(error).code === 'unavailable') return false;
+    if (PantalaError.from(error).code === 'unavailable') return undefined;
     throw error;
   }
 }

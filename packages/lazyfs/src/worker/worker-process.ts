@@ -16,7 +16,7 @@ const STOP_DEADLINE = 80_000;
  * The worker's process.
  *
  * @param args `--state-dir`, `--cache-dir`, `--control-group` for each group that it belongs to, and `--role`: `first`
- *   is started by a command, `worker` by the guardian, `standby` waits until the guardian says that it is needed
+ *   is started by a command, `replacing` as well while another one serves, `worker` by the guardian, `standby` waits until the guardian says that it is needed
  * @returns the exit status
  */
 async function runWorker(args: readonly string[]): Promise<number> {
@@ -30,9 +30,12 @@ async function runWorker(args: readonly string[]): Promise<number> {
     },
   });
   const { role } = values;
-  const groups = role === 'first' ? controlGroups().map(({ directory }) => directory) : (values['control-group'] ?? []);
+  const groups =
+    role === 'first' || role === 'replacing'
+      ? controlGroups().map(({ directory }) => directory)
+      : (values['control-group'] ?? []);
   const places = placesOf(values['state-dir'] ?? '', values['cache-dir'] ?? '');
-  if (role !== 'first') {
+  if (role === 'worker' || role === 'standby') {
     // The guardian's own group and its protection are not for its children.
     joinGroups(groups);
     writeFileSync('/proc/self/oom_score_adj', '0');
@@ -56,7 +59,8 @@ async function runWorker(args: readonly string[]): Promise<number> {
   };
   try {
     const setVerbose = (verbose: boolean) => logger.setVerbose(verbose);
-    await using worker = await LazyWorker.start({ places, command, logger, setVerbose });
+    const replaces = role === 'replacing';
+    await using worker = await LazyWorker.start({ places, command, logger, setVerbose, replaces });
     logger.info('worker serves', { pid: process.pid, role, ms: Math.round(performance.now()) });
     flushCompileCache();
     await ended(worker, logger);
@@ -77,6 +81,7 @@ async function ended(worker: LazyWorker, logger: Logger): Promise<void> {
     });
   };
   process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGUSR2', resolve);
+  void worker.dismissed.then(resolve);
   void worker.failed.then((error) => {
     // Another one takes over, with what this one has not answered.
     logger.error('the worker cannot go on', { error });

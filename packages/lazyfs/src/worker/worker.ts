@@ -6,11 +6,12 @@ import { ErrorEvents } from '../accounting/index.ts';
 import { nydusdRoutes } from '../api/index.ts';
 import { controlGroups, guardianGroups } from '../guardian/control-groups.ts';
 import { GuardianLink } from '../guardian/guardian-link.ts';
-import { inherited } from '../guardian/held.ts';
-import type { WorkerCommand } from '../guardian/messages.ts';
+import { type Held, inherited } from '../guardian/held.ts';
+import type { GuardianSettings, WorkerCommand } from '../guardian/messages.ts';
 import { LazyMounts, type MountState } from '../mounting/lazy-mounts.ts';
 import type { MountRequest, PrefetchSettings } from '../mounting/mount-request.ts';
 import { type Capabilities, tryDrivers } from '../mounting/trial.ts';
+import { ControlClient } from './control-client.ts';
 import { type ControlRoutes, ControlServer } from './control-server.ts';
 import { Drivers } from './drivers.ts';
 import { NydusdService } from './nydusd-service.ts';
@@ -55,13 +56,21 @@ export class LazyWorker implements AsyncDisposable {
   #server: ControlServer | undefined;
   #capabilities: Promise<Capabilities> | undefined;
   readonly #failed = Promise.withResolvers<PantalaError>();
+  readonly #dismissed = Promise.withResolvers<void>();
 
-  private constructor(options: WorkerOptions, events: ErrorEvents, lock: number) {
+  private constructor(
+    options: WorkerOptions,
+    events: ErrorEvents,
+    lock: number,
+    held: Held | undefined,
+    guardian: GuardianLink | undefined,
+  ) {
     this.#options = options;
     this.#events = events;
     this.#lock = lock;
+    this.#guardian = guardian;
     this.#drivers = new Drivers({
-      inherited: inherited(process.env),
+      inherited: held,
       fuseDirectory: options.places.fuse,
       logger: options.logger,
       onNewDescriptors: () => this.#hold(),
@@ -72,17 +81,29 @@ export class LazyWorker implements AsyncDisposable {
   /**
    * Takes over what the worker before this one left, and answers.
    *
+   * @param options.replaces whether the worker that serves is to give way
    * @throws `already-exists` when another one serves this state directory
    */
-  static async start(given: WorkerOptions): Promise<LazyWorker> {
+  static async start(given: WorkerOptions & { readonly replaces: boolean }): Promise<LazyWorker> {
     const events = new ErrorEvents();
     const options = { ...given, logger: events.watching(given.logger) };
-    const { places, logger } = options;
+    const { places, logger, command, replaces } = options;
     mkdirSync(places.stateDirectory, { recursive: true, mode: 0o700 });
-    const worker = new LazyWorker(options, events, await lock(places.lock));
-    if (worker.#drivers.held.descriptors.access !== undefined || worker.#drivers.held.descriptors.fuse !== undefined) {
-      await worker.#connect(true);
-    }
+    let started: LazyWorker | undefined;
+    let held = inherited(process.env);
+    const settings = settingsOf(options);
+    const link = { settings, held: () => started?.held ?? held ?? { generation: '', descriptors: {} }, logger };
+    // The guardian listens to one worker alone: who replaces it comes first, so that its end starts no other.
+    let guardian = replaces ? await GuardianLink.join(link) : undefined;
+    if (replaces) await new ControlClient(places.api).call('POST', '/pantala/v1/leave').catch(() => undefined);
+    const locked = await lock(places.lock);
+    guardian ??= await GuardianLink.join(link);
+    if (held === undefined && guardian !== undefined) held = guardian.take();
+    if (replaces) guardian?.replace(command);
+    const worker = new LazyWorker(options, events, locked, held, guardian);
+    started = worker;
+    if (guardian === undefined && held !== undefined) await worker.#hold();
+    else if (guardian !== undefined && !guardian.spared) raiseOomScore(logger);
     worker.#mounts = await LazyMounts.open({
       places,
       capabilities: () => worker.capabilities(),
@@ -105,21 +126,25 @@ export class LazyWorker implements AsyncDisposable {
     return this.#capabilities;
   }
 
-  /** Has a guardian hold what there is to hold. */
-  async #hold(): Promise<void> {
-    if (this.#guardian === undefined) await this.#connect(false);
-    else await this.#guardian.renew();
+  /** What the guardian is to hold. */
+  get held(): Held {
+    return this.#drivers.held;
   }
 
-  async #connect(existing: boolean): Promise<void> {
-    const { places, command, logger } = this.#options;
-    const settings = {
-      socket: places.guardianSocket,
-      worker: command,
-      controlGroups: guardianGroups(controlGroups()),
-      log: places.log,
-    };
-    this.#guardian = await GuardianLink.open({ settings, held: () => this.#drivers.held, logger }, existing);
+  /** Resolves when another worker takes over by its own wish. */
+  get dismissed(): Promise<void> {
+    return this.#dismissed.promise;
+  }
+
+  /** Has a guardian hold what there is to hold. */
+  async #hold(): Promise<void> {
+    if (this.#guardian !== undefined) {
+      await this.#guardian.renew();
+      return;
+    }
+    const { logger } = this.#options;
+    const settings = settingsOf(this.#options);
+    this.#guardian = await GuardianLink.start({ settings, held: () => this.held, logger });
     if (!this.#guardian.spared) raiseOomScore(logger);
   }
 
@@ -142,6 +167,10 @@ export class LazyWorker implements AsyncDisposable {
       'GET /pantala/v1/worker': async () => ({
         body: { pid: process.pid, guardian: this.#guardian?.pid ?? 0, spared: this.#guardian?.spared ?? false },
       }),
+      'POST /pantala/v1/leave': async () => {
+        this.#dismissed.resolve();
+        return {};
+      },
       'GET /pantala/v1/capabilities': async () => ({ body: await this.capabilities() }),
       'GET /pantala/v1/mounts': async () => ({
         body: mounts.list().map((state) => ({ ...state, ...this.#line(state) })),
@@ -177,6 +206,15 @@ export class LazyWorker implements AsyncDisposable {
     closeSync(this.#lock);
     this.#guardian?.[Symbol.dispose]();
   }
+}
+
+function settingsOf({ places, command }: WorkerOptions): GuardianSettings {
+  return {
+    socket: places.guardianSocket,
+    worker: command,
+    controlGroups: guardianGroups(controlGroups()),
+    log: places.log,
+  };
 }
 
 async function lock(path: string): Promise<number> {

@@ -1,10 +1,16 @@
 import { existsSync } from 'node:fs';
-import { ControlClient, type MountLine, type MountState } from '@pantala/lazyfs';
+import { ControlClient, type MountLine, type MountState, replaceWorker } from '@pantala/lazyfs';
 import { print, printJson, table } from '../../output.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';
 
-export async function mounts(options: WorkerOptions): Promise<number> {
-  const { api } = placesFor(options);
+interface MountsOptions extends WorkerOptions {
+  readonly upgrade?: boolean;
+}
+
+export async function mounts(options: MountsOptions): Promise<number> {
+  const places = placesFor(options);
+  const { api } = places;
+  if (options.upgrade === true) await replaceWorker(places);
   // Where there never was a worker there are no mounts.
   const list = existsSync(api)
     ? ((await new ControlClient(api).call('GET', '/pantala/v1/mounts')) as (MountLine & MountState)[])
