@@ -17,6 +17,7 @@ export { type Lz4Origin, lz4Library } from './codec/lz4.ts';
 export * from './image.ts';
 export { malformed } from './malformed.ts';
 export * from './tree/differences.ts';
+export { linkBelow } from './tree/link-below.ts';
 export { type MergeOptions, mergeLayers, mergeTrees } from './tree/merge.ts';
 export * from './tree/node.ts';
 export * from './tree/walk.ts';

@@ -11,6 +11,11 @@ import { type PrefetchOptions, prefetchedFirst, prefetchNodes } from './prefetch
 export interface LayerOptions extends BuildOptions {
   /** Default: nothing. */
   readonly prefetch?: PrefetchOptions;
+  /**
+   * It is to be merged with lower layers (`mergeLayers`): hard links of a tar may name files of those. Default false:
+   * such a link is refused.
+   */
+  readonly isLayer?: boolean;
   /** Called after each file. */
   readonly progress?: (done: LayerProgress) => void;
   readonly signal?: AbortSignal;
@@ -70,7 +75,7 @@ export async function buildFromTar(
   sink: BlobSink,
   given: LayerOptions,
 ): Promise<BuiltLayer> {
-  const { prefetch, progress, signal, ...build } = given;
+  const { prefetch, progress, signal, isLayer = false, ...build } = given;
   if (prefetch?.policy === 'blob') {
     throw new PantalaError(
       'invalid-argument',
@@ -91,7 +96,7 @@ export async function buildFromTar(
     tree.addFile(member, chunks);
     counter.add(member.size);
   }
-  return await finished(builder, options, tree.finish(), prefetch);
+  return await finished(builder, options, tree.finish(isLayer), prefetch);
 }
 
 async function finished(

@@ -21,13 +21,14 @@ export async function tarSourceTree(
   rule: DigestRule,
   signal?: AbortSignal,
 ): Promise<SourceTree<readonly Uint8Array[]>> {
-  const { root } = await tarTree(tar, rule, signal);
+  const { root } = await tarTree(tar, rule, false, signal);
   return { root, digests: async ({ content }) => content };
 }
 
 async function tarTree(
   tar: AsyncIterable<Uint8Array>,
   rule: DigestRule,
+  isLayer: boolean,
   signal: AbortSignal | undefined,
 ): Promise<TarTreeResult<readonly Uint8Array[]>> {
   const tree = new TarTree<readonly Uint8Array[]>();
@@ -36,7 +37,7 @@ async function tarTree(
     if (member.kind === 'regular') tree.addFile(member, await contentDigests(member.content(), rule));
     else tree.add(member);
   }
-  return tree.finish();
+  return tree.finish(isLayer);
 }
 
 /**
@@ -50,7 +51,7 @@ export async function layeredSourceTree(
 ): Promise<SourceTree<readonly Uint8Array[]>> {
   const read: TreeLayer<readonly Uint8Array[]>[] = [];
   for (const layer of layers) {
-    const { root, implied } = await tarTree(layer, rule, signal);
+    const { root, implied } = await tarTree(layer, rule, true, signal);
     read.push({ image: { root }, implied });
   }
   adoptAttributes(read);

@@ -274,7 +274,12 @@ class Conversion {
   #merge(layers: readonly ConvertedLayer[]): RafsImage {
     if (layers.length === 0) return emptyImage(this.#options.build ?? {});
     adoptAttributes(layers);
-    return mergeLayers(layers.map(({ image }) => image));
+    try {
+      return mergeLayers(layers.map(({ image }) => image));
+    } catch (thrown) {
+      const error = PantalaError.from(thrown);
+      throw new PantalaError(error.code, `the layers of ${this.#source.name}: ${error.message}`, { cause: error });
+    }
   }
 
   /** Which layer of the source is which blob of the result, and what the dictionary adds. */

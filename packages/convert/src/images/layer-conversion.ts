@@ -81,6 +81,7 @@ async function convertTar(
     ...build,
     toc: true,
     inlineBootstrap: true,
+    isLayer: true,
     signal,
     progress: (now) => {
       done = now;

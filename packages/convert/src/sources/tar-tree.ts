@@ -1,6 +1,6 @@
 import { type ByteString, PantalaError, shown } from '@pantala/base';
 import type { TarHeader } from '@pantala/oci';
-import type { Attributes, Directory, Node } from '@pantala/rafs';
+import { type Attributes, type Directory, linkBelow, type Node } from '@pantala/rafs';
 
 /** Symbolic links on the way to one member: what Linux follows at most. */
 const MAX_LINKS_FOLLOWED = 40;
@@ -42,7 +42,7 @@ interface Place<Content> {
  * come before what they name. Whiteouts stay the files that they are.
  */
 export class TarTree<Content> {
-  readonly #root: Draft<Content> = { kind: 'directory', attributes: IMPLIED, entries: new Map() };
+  readonly #root = directoryOf<Content>(IMPLIED);
   readonly #implied = new Set<Directory<Content>>([this.#root]);
   /** Hard links whose target has not come yet: path of the link → path of the target, and back. */
   readonly #waiting = new Map<ByteString, ByteString>();
@@ -69,7 +69,7 @@ export class TarTree<Content> {
     if (kind === 'directory') {
       const present = place.parent.entries.get(place.name);
       if (present?.kind === 'directory') this.#describe(present, header);
-      else this.#put(place, { kind, attributes: attributesOf(header), entries: new Map() });
+      else this.#put(place, directoryOf(attributesOf(header)));
       return;
     }
     this.#put(place, leaf(kind, header));
@@ -86,10 +86,22 @@ export class TarTree<Content> {
     });
   }
 
-  /** @throws `invalid-argument` when a hard link names something that never came */
-  finish(): TarTreeResult<Content> {
+  /**
+   * @param isLayer whether the tree is to be merged with those of lower layers: hard links may name their files, for
+   *   which the tree then has marks (`linkBelow`)
+   * @throws `invalid-argument` when a hard link names something that never came
+   */
+  finish(isLayer = false): TarTreeResult<Content> {
+    for (const [path, target] of this.#waiting) {
+      // Links to links are resolved with what those name; who waits for nobody outside waits for itself.
+      if (this.#waiting.has(target)) continue;
+      if (!isLayer) throw refused(path, `is a hard link to "${shown(target)}", which is not in the tar`);
+      const mark = linkBelow(target);
+      for (const link of this.#awaited.get(target) ?? [])
+        if (this.#waiting.get(link) === target) this.#put(this.#place(link), mark);
+    }
     for (const [path, target] of this.#waiting)
-      throw refused(path, `is a hard link to "${shown(target)}", which is not in the tar`);
+      throw refused(path, `is a hard link to "${shown(target)}", which is a link to it`);
     return { root: this.#root, implied: this.#implied };
   }
 
@@ -100,11 +112,10 @@ export class TarTree<Content> {
 
   #link(path: ByteString, targetPath: ByteString): void {
     if (targetPath === '') throw refused(path, 'is a hard link to the root');
-    const target = this.#find(targetPath);
+    const { node: target, path: known } = this.#find(targetPath);
     const place = this.#place(path);
     if (target === undefined) {
       // It replaces what has its name when its target comes, as if it had come right after that.
-      const known = this.#place(targetPath).path;
       if (known === place.path) throw refused(path, 'is a hard link to itself');
       this.#waiting.set(place.path, known);
       const others = this.#awaited.get(known);
@@ -132,28 +143,26 @@ export class TarTree<Content> {
     }
   }
 
-  #find(path: ByteString): Node<Content> | undefined {
-    const cut = path.lastIndexOf('/');
-    const parent = this.#walk(cut < 0 ? '' : path.slice(0, cut), path, false);
-    return parent?.directory.entries.get(path.slice(cut + 1));
+  /** What stands at a path, and that path without symbolic links as far as they are there. Makes no directory. */
+  #find(path: ByteString): { readonly node: Node<Content> | undefined; readonly path: ByteString } {
+    const place = this.#place(path, false);
+    return { node: place.parent.entries.get(place.name), path: place.path };
   }
 
-  #place(path: ByteString): Place<Content> {
+  #place(path: ByteString, make = true): Place<Content> {
     const cut = path.lastIndexOf('/');
     const name = path.slice(cut + 1);
     if (cut < 0) return { parent: this.#root, name, path };
-    const walked = this.#walk(path.slice(0, cut), path, true);
-    if (walked === undefined) throw refused(path, 'lies below something that is no directory');
-    const { directory, names } = walked;
+    const { directory, names } = this.#walk(path.slice(0, cut), path, make);
     return { parent: directory, name, path: names.length === 0 ? name : `${names.join('/')}/${name}` };
   }
 
-  /** The directory that a path leads to; undefined when there is none and none is to be made. */
+  /** The directory that a path leads to; where there is none, one is made, or an empty one stands for it. */
   #walk(
     folder: ByteString,
     whole: ByteString,
     make: boolean,
-  ): { readonly directory: Draft<Content>; readonly names: readonly ByteString[] } | undefined {
+  ): { readonly directory: Draft<Content>; readonly names: readonly ByteString[] } {
     let trail: { readonly directory: Draft<Content>; readonly name: ByteString }[] = [];
     let directory = this.#root;
     let followed = 0;
@@ -174,21 +183,25 @@ export class TarTree<Content> {
         todo.push(...node.target.split('/').reverse());
         continue;
       }
-      if (node !== undefined && node.kind !== 'directory') return undefined;
-      if (node === undefined && !make) return undefined;
+      if (node !== undefined && node.kind !== 'directory')
+        throw refused(whole, 'lies below something that is no directory');
       if (trail.length >= MAX_DEPTH) throw refused(whole, `lies more than ${MAX_DEPTH} directories deep`);
       trail.push({ directory, name });
-      directory = node ?? this.#imply(directory, name);
+      directory = node ?? (make ? this.#imply(directory, name) : directoryOf(IMPLIED));
     }
     return { directory, names: trail.map((step) => step.name) };
   }
 
   #imply(parent: Draft<Content>, name: ByteString): Draft<Content> {
-    const made: Draft<Content> = { kind: 'directory', attributes: IMPLIED, entries: new Map() };
+    const made = directoryOf<Content>(IMPLIED);
     parent.entries.set(name, made);
     this.#implied.add(made);
     return made;
   }
+}
+
+function directoryOf<Content>(attributes: Attributes): Draft<Content> {
+  return { kind: 'directory', attributes, entries: new Map() };
 }
 
 function attributesOf({ mode, uid, gid, mtime, xattrs }: TarHeader): Attributes {

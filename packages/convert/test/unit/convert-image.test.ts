@@ -123,6 +123,38 @@ describe('a converted image', () => {
     expect(found.get('opaque')).toMatchObject({ mtime: '1600000000000000000' });
   });
 
+  byRoot('has the hard links of a layer to files that only lower layers have', async () => {
+    const lower = [
+      folder('', { mtime: { seconds: 5, nanoseconds: 0 } }),
+      folder('usr'),
+      folder('usr/lib'),
+      file('usr/lib/big', text(3_000_000, 'big '), { mode: 0o4711, uid: 70_000 }),
+      file('usr/lib/small', 'small'),
+      { kind: 'symlink', path: 'lib', linkTarget: 'usr/lib' } as const,
+    ];
+    const upper = [link('usr/again', 'usr/lib/big'), link('second', 'lib/small'), folder('usr')];
+    const onlyLink = [link('link', 'lib/big')];
+    for (const [index, layers] of [
+      [lower, onlyLink],
+      [lower, onlyLink, upper],
+    ].entries()) {
+      const layerTars = await Promise.all(layers.map((entries) => tarOf(entries)));
+      const name = `linked-${index}`;
+      await putImage(`${host}/${name}:v1`, makeImage(layerTars.map((tar) => ({ tar }))));
+      const expected = await unpackedByTar(scratch.join(`${name}-expected`), layerTars);
+      const except = (path: string) => (['.', 'usr/lib'].includes(path) ? (['mtime'] as const) : []);
+      // The second time the layers come from the cache.
+      for (const time of ['first', 'second']) {
+        await using cache = await BuildCache.open(`${host}/cache/linked:v1`);
+        await convert(`${host}/${name}:v1`, `${host}/${name}:nydus`, { cache });
+        await using source = await openImageSource(`${host}/${name}:nydus`);
+        const found = await treeOf(source, scratch.join(`${name}-${time}`));
+        expect(compareTrees(expected, found, { except })).toEqual([]);
+        expect(found.get('link')).toMatchObject({ nlink: 2 + index, size: 3_000_000 });
+      }
+    }
+  });
+
   test('is an ordinary manifest of blobs and, last, the bootstrap', async () => {
     const report = await convert(`${host}/app:v1`, `${host}/app:nydus`);
     await using source = await openImageSource(`${host}/app:nydus`);
@@ -428,17 +460,26 @@ describe('what cannot be converted', () => {
     await expect(converted).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
 
-  test.each([
-    ['leaves', [file('../x', '')], /"\.\.\/x" whose name leaves the root/],
-    ['missing', [link('a', 'b')], /hard link to "b"/],
-  ])('a tar whose member %s its place', async (name, entries, message) => {
-    const tar = await tarOf(entries as Entry[]);
-    await putImage(`oci:${scratch.join(name)}`, makeImage([{ tar }]));
-    const converted = convert(`oci:${scratch.join(name)}`, `${host}/none:${name}`);
-    await expect(converted).rejects.toThrow(message);
-    await expect(convert(`oci:${scratch.join(name)}`, `${host}/none:${name}`)).rejects.toThrow(
-      /layer sha256:[0-9a-f]{64} of/,
-    );
+  test.each([['leaves', [file('../x', '')], /"\.\.\/x" whose name leaves the root/]])(
+    'a tar whose member %s its place',
+    async (name, entries, message) => {
+      const tar = await tarOf(entries as Entry[]);
+      await putImage(`oci:${scratch.join(name)}`, makeImage([{ tar }]));
+      const converted = convert(`oci:${scratch.join(name)}`, `${host}/none:${name}`);
+      await expect(converted).rejects.toThrow(message);
+      await expect(convert(`oci:${scratch.join(name)}`, `${host}/none:${name}`)).rejects.toThrow(
+        /layer sha256:[0-9a-f]{64} of/,
+      );
+    },
+  );
+
+  test('hard links to what is in no layer', async () => {
+    const place = `oci:${scratch.join('missing')}`;
+    await putImage(place, makeImage([{ tar: await tarOf([file('c', 'c')]) }, { tar: await tarOf([link('a', 'b')]) }]));
+    await expect(convert(place, `${host}/none:missing`)).rejects.toMatchObject({
+      code: 'invalid-argument',
+      message: expect.stringMatching(/^the layers of .*missing.*: "a" is a hard link to "b", which is no file/),
+    });
   });
 
   test('a layer that is cut off, and a Nydus image', async () => {

@@ -1,6 +1,6 @@
 import { TarTree } from '@pantala/convert';
 import type { TarEntryKind, TarHeader } from '@pantala/oci';
-import type { Directory, Node } from '@pantala/rafs';
+import { type Directory, mergeTrees, type Node } from '@pantala/rafs';
 import { describe, expect, test } from 'vitest';
 
 function member(kind: TarEntryKind, path: string, more: Partial<TarHeader> = {}): TarHeader {
@@ -11,12 +11,16 @@ function member(kind: TarEntryKind, path: string, more: Partial<TarHeader> = {})
 
 /** Builds a tree; the content of a file is its number among the members. */
 function treeOf(...members: readonly TarHeader[]) {
+  return added(members).finish();
+}
+
+function added(members: readonly TarHeader[]) {
   const tree = new TarTree<number>();
   for (const [number, header] of members.entries()) {
     if (header.kind === 'regular') tree.addFile(header, number);
     else tree.add(header);
   }
-  return tree.finish();
+  return tree;
 }
 
 function lookUp(root: Directory<number>, path: string): Node<number> | undefined {
@@ -123,6 +127,27 @@ describe('hard links', () => {
     expect(() => treeOf(folder('d'), link('b', 'd'))).toThrow('the directory "d"');
     expect(() => treeOf(link('b', 'd'), folder('d'))).toThrow('the directory "d"');
     expect(() => treeOf(link('b', ''))).toThrow('to the root');
+  });
+
+  test('of a layer may name files of lower ones, all that name one are one file', () => {
+    const layer = [
+      symlink('lib', 'usr/lib'),
+      link('c', 'b'),
+      link('b', 'lib/a'),
+      link('d', 'usr/lib/a'),
+      link('e', 'a/../other'),
+    ];
+    const { root, implied } = added(layer).finish(true);
+    for (const path of ['c', 'd']) expect(lookUp(root, path)).toBe(lookUp(root, 'b'));
+    expect(lookUp(root, 'e')).not.toBe(lookUp(root, 'b'));
+    // Looking for a target makes no directory, which would hide a symbolic link of a lower layer.
+    expect([...root.entries.keys()]).toEqual(['lib', 'b', 'c', 'd', 'e']);
+    expect(implied.size).toBe(1);
+    const lower = added([file('usr/lib/a'), file('other')]).finish().root;
+    const merged = mergeTrees(lower, root);
+    for (const path of ['b', 'c', 'd']) expect(lookUp(merged, path)).toBe(lookUp(lower, 'usr/lib/a'));
+    expect(lookUp(merged, 'e')).toBe(lookUp(lower, 'other'));
+    expect(() => added([link('b', 'c'), link('c', 'b')]).finish(true)).toThrow('which is a link to it');
   });
 
   test('to themselves that are there already change nothing', () => {

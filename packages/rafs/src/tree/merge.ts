@@ -1,5 +1,6 @@
-import { type ByteString, PantalaError } from '@pantala/base';
+import { type ByteString, PantalaError, shown } from '@pantala/base';
 import { BLOB_FEATURES, type BlobInfo, type Chunk, type RafsImage, sameChunk } from '../image.ts';
+import { linkedFile, targetBelow } from './link-below.ts';
 import type { Directory, FileChunks, Node, RegularFile } from './node.ts';
 import { sortedNames } from './walk.ts';
 import { hiddenBy, isWhiteout, type WhiteoutSpec, withoutMarks } from './whiteout.ts';
@@ -9,7 +10,10 @@ import { hiddenBy, isWhiteout, type WhiteoutSpec, withoutMarks } from './whiteou
  * the same name, directories are joined and have the upper one's attributes, also at the root. What one layer both
  * hides and has is only what it has. Without `lower` only the whiteouts go.
  *
- * Files, and directories of `lower` that `upper` does not touch, are those of the arguments: hard links stay.
+ * Files, and directories of `lower` that `upper` does not touch, are those of the arguments: hard links stay. Where
+ * `upper` has a mark of `linkBelow`, the file of `lower` gets another name, also when `upper` hides or replaces its own.
+ *
+ * @throws `invalid-argument` when there is no such file, naming both
  */
 export function mergeTrees<Content>(
   lower: Directory<Content> | undefined,
@@ -17,7 +21,7 @@ export function mergeTrees<Content>(
   spec: WhiteoutSpec = 'oci',
 ): Directory<Content> {
   const top = emptied(upper, spec);
-  const open = [{ target: top, lower, upper }];
+  const open = [{ path: '', target: top, lower, upper }];
   for (let step = open.pop(); step !== undefined; step = open.pop()) {
     const hidden = hiddenBy(step.upper, spec);
     const { entries } = step.target;
@@ -27,16 +31,35 @@ export function mergeTrees<Content>(
     for (const [name, node] of step.upper.entries) {
       if (isWhiteout(name, node, spec)) continue;
       if (node.kind !== 'directory') {
-        entries.set(name, node);
+        entries.set(name, linked(lower, node, step.path + name));
         continue;
       }
       const below = entries.get(name);
       const target = emptied(node, spec);
       entries.set(name, target);
-      open.push({ target, lower: below?.kind === 'directory' ? below : undefined, upper: node });
+      open.push({
+        path: `${step.path}${name}/`,
+        target,
+        lower: below?.kind === 'directory' ? below : undefined,
+        upper: node,
+      });
     }
   }
   return top;
+}
+
+/** @param path of `node` */
+function linked<Content>(
+  lower: Directory<Content> | undefined,
+  node: Exclude<Node<Content>, Directory<Content>>,
+  path: ByteString,
+): Node<Content> {
+  const target = targetBelow(node);
+  if (target === undefined) return node;
+  const found = lower && linkedFile(lower, target);
+  if (found !== undefined) return found;
+  const fact = `"${shown(path)}" is a hard link to "${shown(target)}", which is no file of its layer or of one below it`;
+  throw new PantalaError('invalid-argument', fact);
 }
 
 function emptied<Content>(directory: Directory<Content>, spec: WhiteoutSpec): Directory<Content> {
@@ -53,7 +76,7 @@ export interface MergeOptions {
  * order in which files of a walk by levels need them; a blob that several layers name, as that of a chunk dictionary,
  * stands there once. What is to be prefetched is the caller's choice: the list is empty.
  *
- * @throws `invalid-argument` without a layer, `failed-precondition` when layers do not fit together or a blob has no
+ * @throws `invalid-argument` without a layer and as `mergeTrees`, `failed-precondition` when layers do not fit together or a blob has no
  * id yet
  */
 export function mergeLayers(layers: readonly RafsImage[], options: MergeOptions = {}): RafsImage {

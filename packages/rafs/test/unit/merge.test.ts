@@ -10,6 +10,7 @@ import {
   differences,
   encodeBootstrap,
   type FileChunks,
+  linkBelow,
   mergeLayers,
   mergeTrees,
   NO_XATTRS,
@@ -63,6 +64,37 @@ function merged(spec: WhiteoutSpec, ...layers: Directory<string>[]): Directory<s
 }
 
 describe('trees of layers', () => {
+  it('give the file that a layer only links to another name', () => {
+    const [kept, replaced] = [file('1'), file('2')];
+    const symlink: Node<string> = { kind: 'symlink', attributes: ATTRIBUTES, target: '../usr/./lib' };
+    const lower = folder({ usr: { lib: { kept, replaced, dir: {} } }, opt: { lib: symlink } });
+    const upper = folder({
+      usr: { lib: { replaced: file('3'), '.wh.kept': WHITEOUT } },
+      a: linkBelow('usr/lib/kept'),
+      b: { c: linkBelow('opt/lib/replaced') },
+      d: linkBelow('opt/lib'),
+    });
+    const both = merged('oci', lower, upper);
+    expect(paths(both)).toContain('/usr/lib/replaced=3');
+    expect(nodeAt(both, 'usr/lib/kept')).toBeUndefined();
+    for (const [path, node] of Object.entries({ a: kept, 'b/c': replaced, d: symlink }))
+      expect(nodeAt(both, path)).toBe(node);
+    const third = folder({ x: { y: linkBelow('a') } });
+    expect(nodeAt(merged('none', lower, upper, third), 'x/y')).toBe(kept);
+  });
+
+  it.each(['missing', 'usr/lib/dir', 'usr/lib/kept/below', 'loop/x', 'own', '..'])(
+    'have no file that a layer could link to: %s',
+    (target) => {
+      const loop: Node<string> = { kind: 'symlink', attributes: ATTRIBUTES, target: 'loop' };
+      const lower = folder({ usr: { lib: { kept: file('1'), dir: {} } }, loop });
+      const upper = folder({ own: file('2'), b: { c: linkBelow(target) } });
+      const message = `"b/c" is a hard link to "${target}", which is no file of its layer or of one below it`;
+      expect(() => merged('oci', lower, upper)).toThrow(message);
+      expect(() => merged('oci', upper)).toThrow(message);
+    },
+  );
+
   it('are joined, the upper one winning', () => {
     const lower = folder({ a: file('1'), dir: { x: file('1'), y: file('1') }, was: { deep: { f: file('1') } } });
     const upper = folder({ a: file('2'), dir: { y: file('2'), z: file('2') }, was: file('2') });

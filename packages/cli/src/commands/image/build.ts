@@ -72,6 +72,7 @@ export async function buildImage(source: string, options: BuildCommandOptions): 
     ...blobOptions,
     toc: hasToc(options.features),
     inlineBootstrap: inline,
+    isLayer: parent !== undefined,
     signal: interruption.signal,
     progress: ({ files, bytes }: LayerProgress) => line.show(() => `building: ${files} files, ${formatSize(bytes)}`),
     ...(prefetch === undefined ? {} : { prefetch }),
