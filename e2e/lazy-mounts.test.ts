@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, copyFileSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeCorpus, readTree, run } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BuiltImage, DRIVERS, LazyStage } from './lib/lazy-stage.ts';
-import { MIB } from './lib/stage.ts';
+import { FULL, MIB } from './lib/stage.ts';
+
+/** Small files of one image. */
+const MANY = FULL ? 100_000 : 2000;
 
 const root = process.getuid?.() === 0;
 
@@ -60,5 +63,37 @@ describe.skipIf(!root).each(DRIVERS)('lazy mounts with $driver $options (as root
       await expect.poll(() => stage.serving(), { timeout: 20_000 }).toBeUndefined();
       expect(await readTree(stage.scratch.join('c'))).toEqual(await readTree(image.tree));
     }
+  });
+
+  test(`a file of ${FULL ? '4 GiB' : '96 MiB'} is read at its ends, and ${MANY} small ones are listed and read`, async () => {
+    const tree = stage.scratch.join('many');
+    for (let folder = 0; folder < MANY / 500; folder++) {
+      mkdirSync(join(tree, `${folder}`), { recursive: true });
+      for (let file = 0; file < 500; file++) writeFileSync(join(tree, `${folder}`, `${file}`), `${folder} ${file}\n`);
+    }
+    // Holes, with bytes at both ends and around the middle.
+    const size = FULL ? 4096 * MIB : 96 * MIB;
+    const file = openSync(join(tree, 'large'), 'w');
+    for (const at of [0, size / 2 - 100_000, size - 300_000]) writeSync(file, randomBytes(300_000), 0, 300_000, at);
+    closeSync(file);
+    const many = await stage.build(tree);
+    await stage.mount(many, 'm', '--no-prefetch', ...options);
+    for (const skip of [0, size / 2 - 200_000, size - 500_000]) {
+      const range = `tail -c +${skip + 1} large | head -c 500000 | sha256sum`;
+      const [expected, found] = [tree, stage.scratch.join('m')].map((cwd) => run('sh', ['-c', range], { cwd }));
+      expect((await found)?.stdout).toBe((await expected)?.stdout);
+    }
+    const names = (cwd: string) =>
+      run('sh', ['-c', 'find . | LC_ALL=C sort | sha256sum; cat [0-9]*/* | sha256sum'], { cwd });
+    expect((await names(stage.scratch.join('m'))).stdout).toBe((await names(tree)).stdout);
+    await stage.umount('m');
+  });
+
+  test('a bootstrap with another digest, or none at all, is refused, and nothing stays', async () => {
+    const wrong = ['--bootstrap-digest', 'a'.repeat(64)];
+    await expect(stage.mount(image, 'w', ...wrong, ...options)).rejects.toThrow(/status 76\n.*it should have aaaa/s);
+    const none = { ...image, bootstrap: join(image.tree, 'sh') };
+    await expect(stage.mount(none, 'w', ...options)).rejects.toThrow(/status 7[68]|status 64/);
+    expect(await stage.mounts()).toEqual([]);
   });
 });

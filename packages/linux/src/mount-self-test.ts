@@ -70,7 +70,7 @@ const PROBES: readonly Probe[] = [
   },
   {
     call: 'pidfd_open, pidfd_getfd',
-    use: 'a new worker takes over what the guardian holds; without it mounts do not outlive their worker’s upgrade',
+    use: 'a worker that the guardian has not started takes over what it holds (upgrades); without it only its own do',
     run() {
       const ourselves = openProcess(process.pid);
       try {
@@ -82,14 +82,14 @@ const PROBES: readonly Probe[] = [
   },
   {
     call: 'SO_PEERPIDFD',
-    use: 'the same from another PID namespace; without it the guardian must see the worker’s number',
+    use: 'the same, whatever has become of the guardian’s number; without it there are no upgrades under readers',
     run() {
       withPair((here) => closeSync(openPeerProcess(here)));
     },
   },
   {
     call: 'sendmsg, recvmsg with SCM_RIGHTS',
-    use: 'descriptors handed to the guardian and to systemd; without it a guardian that was there before is not used',
+    use: 'systemd holds the descriptors of lazy mounts, too; without it worker, standby and guardian alone do',
     run() {
       withPair((here, there) => {
         sendDescriptors(here, Buffer.from('x'), [here]);

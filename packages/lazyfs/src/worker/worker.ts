@@ -5,6 +5,7 @@ import { MetricsRegistry } from '@pantala/service';
 import { ErrorEvents } from '../accounting/index.ts';
 import { nydusdRoutes } from '../api/index.ts';
 import { controlGroups, guardianGroups } from '../guardian/control-groups.ts';
+import { storeDescriptors, storedDescriptors } from '../guardian/descriptor-store.ts';
 import { GuardianLink } from '../guardian/guardian-link.ts';
 import { type Held, inherited } from '../guardian/held.ts';
 import type { GuardianSettings, WorkerCommand } from '../guardian/messages.ts';
@@ -90,7 +91,7 @@ export class LazyWorker implements AsyncDisposable {
     const { places, logger, command, replaces } = options;
     mkdirSync(places.stateDirectory, { recursive: true, mode: 0o700 });
     let started: LazyWorker | undefined;
-    let held = inherited(process.env);
+    let held = inherited(process.env) ?? storedDescriptors(process.env, process.pid);
     const settings = settingsOf(options);
     const link = { settings, held: () => started?.held ?? held ?? { generation: '', descriptors: {} }, logger };
     // The guardian listens to one worker alone: who replaces it comes first, so that its end starts no other.
@@ -138,6 +139,7 @@ export class LazyWorker implements AsyncDisposable {
 
   /** Has a guardian hold what there is to hold. */
   async #hold(): Promise<void> {
+    storeDescriptors(this.held, process.env, this.#options.logger);
     if (this.#guardian !== undefined) {
       await this.#guardian.renew();
       return;
