@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ControlClient, type DriverName, type MountLine, placesOf } from '@pantala/lazyfs';
 import { mountTable } from '@pantala/linux';
-import { type Program, Program as Programs, pantala, run, Scratch, until } from '@pantala/testkit';
+import { type Place, type Program, Program as Programs, pantala, run, Scratch, until } from '@pantala/testkit';
 
 /** What comparing readers found. */
 export interface Comparison {
@@ -25,9 +25,15 @@ export class LazyStage implements AsyncDisposable {
   readonly scratch = Scratch.create('lazy');
   readonly places = placesOf(this.scratch.join('run'), this.scratch.join('cache'));
   readonly worker = new ControlClient(this.places.api);
+  readonly #place: Place | undefined;
   #built = 0;
   /** Guardians and workers that were seen, to be ended when the test is over. */
   readonly #processes = new Set<number>();
+
+  /** @param place where commands and worker run; default: here */
+  constructor(place?: Place) {
+    this.#place = place;
+  }
 
   get options(): string[] {
     return ['--state-dir', this.places.stateDirectory, '--cache-dir', this.places.cacheDirectory];
@@ -44,17 +50,21 @@ export class LazyStage implements AsyncDisposable {
 
   /** Runs a command of Pantala to its end. @returns what it printed */
   async command(...args: readonly string[]): Promise<string> {
-    const program = await pantala(args);
+    const program = await pantala(args, this.#place === undefined ? {} : { place: this.#place });
     const status = await program.exited;
     if (status.code !== 0) throw new Error(`pantala ${args.join(' ')}: status ${status.code}\n${program.tail()}`);
     return program.stdout;
   }
 
   async mount(image: BuiltImage, name: string, ...options: readonly string[]): Promise<MountLine> {
+    return this.mountWith(['--bootstrap', image.bootstrap, '--blob-dir', image.blobs], name, ...options);
+  }
+
+  /** @param source what names the image and its blobs */
+  async mountWith(source: readonly string[], name: string, ...options: readonly string[]): Promise<MountLine> {
     const target = this.scratch.join(name);
-    const source = ['--bootstrap', image.bootstrap, '--blob-dir', image.blobs];
     const line = JSON.parse(
-      await this.command('mount', ...source, ...this.options, ...options, target, '--json'),
+      await this.command('mount', ...this.options, ...options, ...source, target, '--json'),
     ) as MountLine;
     this.#processes.add(line.workerPid).add(line.guardianPid);
     return line;

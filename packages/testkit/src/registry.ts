@@ -8,6 +8,8 @@ export interface RegistryOptions {
   readonly port?: number;
   /** Basic authentication with this user and password for everything. */
   readonly user?: { readonly name: string; readonly password: string };
+  /** Folder for what it holds; the system's temporary one by default. */
+  readonly parent?: string;
 }
 
 /** One answer of the registry, by its own access log. */
@@ -39,7 +41,7 @@ export class Registry implements AsyncDisposable {
   }
 
   static async start(options: RegistryOptions): Promise<Registry> {
-    const scratch = Scratch.create('registry');
+    const scratch = Scratch.create('registry', options.parent);
     const host = `${options.place.address}:${options.port ?? DEFAULT_PORT}`;
     const lines = [
       'version: 0.1',
