@@ -21,7 +21,8 @@ export interface BlobSource {
   /** For traces and metrics: `peer`, `mirror <host>`, `registry <host>`, `localfs`. */
   readonly name: string;
   /**
-   * Exactly the bytes of `range` of the stored blob. They are not checked: whoever decodes them does that.
+   * Exactly the bytes of `range` of the stored blob, in memory of their own. They are not checked: whoever decodes them
+   * does that.
    *
    * @param blobId 64 hex digits
    * @throws `not-found`, `unauthenticated`, `permission-denied`, `unavailable`, `origin`, the reason of the signal

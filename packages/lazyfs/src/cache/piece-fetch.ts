@@ -94,6 +94,7 @@ export class PieceFetch {
   async #fetchPiece({ groups, stored }: Piece): Promise<void> {
     const { layout, fetcher, urgency, signal, context } = this.#parts;
     const accepted: Promise<void>[] = [];
+    let free: (() => void) | undefined;
     let next = 0;
     const progress = (received: Uint8Array, source: string) => {
       const bytesOf = (range: ByteRange) => received.subarray(range.start - stored.start, range.end - stored.start);
@@ -122,7 +123,8 @@ export class PieceFetch {
     };
     try {
       const options = { urgency, signal, avoid: this.#avoid, progress };
-      const { bytes, source } = await fetcher.fetch(layout.blobId, stored, options);
+      const { bytes, source, release } = await fetcher.fetch(layout.blobId, stored, options);
+      free = release;
       if (urgency === 'prefetch') {
         context.counters.prefetchRequests++;
         context.counters.prefetchBytes += bytes.length;
@@ -130,6 +132,7 @@ export class PieceFetch {
       progress(bytes, source);
     } finally {
       await Promise.all(accepted);
+      free?.();
     }
   }
 

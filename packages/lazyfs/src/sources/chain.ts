@@ -186,7 +186,7 @@ export class SourceChain implements BlobFetcher, AsyncDisposable {
         const now = monotonicNow();
         health.succeeded((attempt.firstSignAt ?? now) - startedAt);
         metrics.read(source.name, bytes.length, now - startedAt);
-        return { bytes, source: source.name };
+        return { bytes, source: source.name, release: () => releaseMemory(bytes) };
       } catch (thrown) {
         const error = PantalaError.from(thrown);
         const isOurs = scope.signal.aborted;
@@ -230,6 +230,10 @@ class SilenceWatch implements Disposable {
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
   }
+}
+
+function releaseMemory({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
 }
 
 /** What a reader is told: the last source's word, which is the registry's, with what the others said. */
