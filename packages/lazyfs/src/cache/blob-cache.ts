@@ -154,7 +154,10 @@ export class BlobCache implements AsyncDisposable {
   }
 
   async #load(layout: ChunkLayout): Promise<OpenBlob> {
-    const file = await FilledFile.open(this.#paths(layout.blobId), layout, (bytes) => this.#context.makeRoom(bytes));
+    const file = await FilledFile.open(this.#paths(layout.blobId), layout, {
+      makeRoom: (bytes) => this.#context.makeRoom(bytes),
+      inUse: this.#context.options.inUse.has(layout.blobId),
+    });
     const open = { blob: new CachedBlob(layout, file, this.#context), users: 0 };
     this.#open.set(layout.blobId, open);
     this.#context.index.add(open.blob);

@@ -44,9 +44,15 @@ export class FillJournal implements AsyncDisposable {
 
   /**
    * @param data of the cache file as it was found; undefined when it was not there
+   * @param inUse whether a mount of a killed process still reads the cache file
    * @throws `permission-denied`, `disk-full`
    */
-  static async open(path: string, identity: JournalIdentity, data: BigIntStats | undefined): Promise<RecoveredFill> {
+  static async open(
+    path: string,
+    identity: JournalIdentity,
+    data: BigIntStats | undefined,
+    inUse = false,
+  ): Promise<RecoveredFill> {
     const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     try {
       const found = await file.stat({ bigint: true });
@@ -56,7 +62,9 @@ export class FillJournal implements AsyncDisposable {
       const usable = written !== undefined && data !== undefined && data.size === BigInt(identity.size);
       const state = usable ? replay(bytes, identity.chunkCount) : undefined;
       if (state === undefined) return await FillJournal.#anew(path, file, identity, boot, empty(identity));
-      const changedBehindIt = data !== undefined && data.mtimeNs > found.mtimeNs;
+      // A worker that is killed has written more than it had recorded: its successor, in whose charge the mounts are
+      // without a gap, does not doubt the rest for that.
+      const changedBehindIt = !inUse && data !== undefined && data.mtimeNs > found.mtimeNs;
       const sameBoot = written?.equals(boot) === true && boot.some((byte) => byte !== 0);
       const trusted = changedBehindIt ? new Bitmap(identity.chunkCount) : sameBoot ? state.held : state.durable;
       const suspect = difference(union(state.held, state.suspect), trusted);

@@ -62,11 +62,11 @@ export class FilledFile {
   static async open(
     paths: FilePaths,
     layout: ChunkLayout,
-    makeRoom: (bytes: number) => Promise<boolean>,
+    { makeRoom, inUse }: { readonly makeRoom: (bytes: number) => Promise<boolean>; readonly inUse: boolean },
   ): Promise<FilledFile> {
     const found = await statOrUndefined(paths.data);
     const identity = { blobId: layout.blobId, chunkCount: layout.chunkCount, size: layout.size };
-    const recovered = await FillJournal.open(paths.journal, identity, found);
+    const recovered = await FillJournal.open(paths.journal, identity, found, inUse);
     try {
       const file = await open(paths.data, constants.O_RDWR | constants.O_CREAT, 0o600);
       if (found?.size !== BigInt(layout.size)) {

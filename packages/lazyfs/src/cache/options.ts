@@ -10,6 +10,11 @@ export interface BlobCacheOptions {
   readonly lowBytes?: number;
   /** Milliseconds after which a reader gets an error. Default 60,000. */
   readonly demandDeadline?: number;
+  /**
+   * Ids of blobs that mounts of a killed process still read. What is recorded of them is trusted although the file was
+   * written after its journal, as a kill leaves it: the kernel reads the file as it is anyway. Default: none.
+   */
+  readonly inUse?: ReadonlySet<string>;
 }
 
 export interface CompiledCacheOptions {
@@ -17,6 +22,7 @@ export interface CompiledCacheOptions {
   readonly highBytes: number;
   readonly lowBytes: number;
   readonly demandDeadline: number;
+  readonly inUse: ReadonlySet<string>;
 }
 
 /** @throws `invalid-argument` naming the option */
@@ -28,5 +34,5 @@ export function compileCacheOptions(given: BlobCacheOptions): CompiledCacheOptio
   }
   const demandDeadline = given.demandDeadline ?? 60_000;
   if (!(demandDeadline > 0)) throw new PantalaError('invalid-argument', `a deadline of ${demandDeadline} ms is none`);
-  return { directory: given.directory, highBytes, lowBytes, demandDeadline };
+  return { directory: given.directory, highBytes, lowBytes, demandDeadline, inUse: given.inUse ?? new Set() };
 }

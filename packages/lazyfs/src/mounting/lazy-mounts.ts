@@ -75,7 +75,7 @@ export class LazyMounts implements AsyncDisposable {
   /** Takes up the mounts that another worker made. @throws as `BlobCache.open` */
   static async open(options: LazyMountsOptions): Promise<LazyMounts> {
     const { logger, metrics, places } = options;
-    const cache = await BlobCache.open({ directory: places.blobs }, { logger, metrics });
+    const cache = await BlobCache.open({ directory: places.blobs, inUse: blobsInUse(options) }, { logger, metrics });
     const mounts = new LazyMounts(options, cache);
     await mounts.#resume();
     return mounts;
@@ -442,4 +442,10 @@ export class LazyMounts implements AsyncDisposable {
 function stateOf(record: MountRecord): MountState {
   const { request, driver, complete, loop, mountedAt, lostAt } = record;
   return { mounted: request.target, driver, complete, loop, mountedAt, lostAt };
+}
+
+/** Blobs of mounts whose readers somebody has held back all the time. */
+function blobsInUse({ places, generation }: LazyMountsOptions): ReadonlySet<string> {
+  const records = new MountRecords(places.records).all().filter((record) => record.generation === generation);
+  return new Set(records.flatMap(({ blobs }) => blobs.map(({ id }) => id)));
 }

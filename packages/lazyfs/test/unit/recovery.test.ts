@@ -133,6 +133,22 @@ describe('after a start of the machine', () => {
   });
 });
 
+test('what is recorded of a blob that mounts still read is not doubted for a write that was not recorded', async () => {
+  await using scratch = Scratch.create('in-use');
+  const fixture = blobFixture({ lengths, seed: 5 });
+  const all = { start: 0, end: fixture.layout.size };
+  const { path } = await session(scratch.path, fixture, [all]);
+  const later = Date.now() / 1000 + 1;
+  utimesSync(path, later, later);
+  const opened = async (inUse: ReadonlySet<string>) => {
+    await using cache = await BlobCache.open({ directory: scratch.path, inUse });
+    await using blob = await cache.blob(fixture.layout, { fetcher: fetcherOf(fixture), pieceLength: 0 });
+    return blob.complete;
+  };
+  expect(await opened(new Set([fixture.layout.blobId]))).toBe(true);
+  expect(await opened(new Set())).toBe(false);
+});
+
 test('a cache file that somebody changed is checked, and what is wrong is fetched again', async () => {
   await using scratch = Scratch.create('changed');
   const fixture = blobFixture({ lengths, seed: 4 });
