@@ -1,4 +1,5 @@
 export { BlobFile, type BlobSink } from './build/blob-sink.ts';
+export { BuildPool } from './build/build-pool.ts';
 export * from './build/layer.ts';
 export * from './build/options.ts';
 export { type PrefetchOptions, type PrefetchPolicy, prefetchNodes } from './build/prefetch.ts';

@@ -1,4 +1,4 @@
-import { type ByteString, PantalaError } from '@pantala/base';
+import { AbortScope, type ByteString, PantalaError } from '@pantala/base';
 import { isHole, type TarPiece } from '@pantala/oci';
 import {
   type BlobEnd,
@@ -9,14 +9,11 @@ import {
   compressed,
   DIGEST_LENGTH,
 } from '@pantala/rafs';
-import { BlobHash } from './blob-hash.ts';
 import type { BlobSink } from './blob-sink.ts';
+import { BuildPool, type BuildSeat } from './build-pool.ts';
 import { ChunkLedger, digestKey, OWN_BLOB } from './chunk-ledger.ts';
-import { KnownDigests } from './known-digests.ts';
 import type { CompiledBuildOptions } from './options.ts';
-import { type FileRead, MAX_PARCEL_CHUNKS, NOT_COMPRESSED, packReads, type Slot, type SlotLayout } from './parcel.ts';
-import { SlotPool, slotCount } from './slot-pool.ts';
-import { WorkerPool } from './worker-pool.ts';
+import { type FileRead, MAX_PARCEL_CHUNKS, NOT_COMPRESSED, packReads, type Slot } from './parcel.ts';
 
 /** A run of data in a file; between them are holes. Bytes. */
 export interface Extent {
@@ -41,12 +38,6 @@ export interface BuiltBlob {
   /** Chunk information of the one that was built. */
   readonly meta: BlobEnd['meta'];
 }
-
-/**
- * Content of a parcel, unless a chunk is longer. Each costs several turns of threads, which is what a build without
- * compression is made of; with it longer parcels only take memory.
- */
-const PARCEL_LENGTH = { stored: 4 * 1024 * 1024, compressed: 2 * 1024 * 1024 };
 
 /** A list with a place for each chunk of a file. Its length is exact: one that grows takes room for sixteen more. */
 export function chunkList(size: number, chunkSize: number): Chunk[] {
@@ -81,41 +72,39 @@ interface Parcel {
 export class BlobBuilder implements AsyncDisposable {
   readonly #options: CompiledBuildOptions;
   readonly #sink: BlobSink;
-  readonly #signal: AbortSignal | undefined;
+  /** Ends with the build, too. */
+  readonly #scope: AbortScope;
   readonly #ledger: ChunkLedger;
   readonly #layout: BlobLayout;
-  readonly #known = new KnownDigests();
-  readonly #slots: SlotPool;
-  readonly #workers: WorkerPool;
-  readonly #hash = new BlobHash();
+  readonly #pool: BuildPool;
+  readonly #ownPool: BuildPool | undefined;
+  readonly #seat: BuildSeat;
+  /** Slots that are filled, worked on or written. */
+  readonly #held = new Set<Slot>();
   readonly #zeroChunks = new Map<number, Chunk>();
   readonly #compression: { readonly lz4?: 'system' | 'bundled' };
   #open: Parcel | undefined;
-  /** Where small chunks are put together. It has its own: if it had to wait, those that hold the others would wait for it. */
-  readonly #batch: Slot | undefined;
-  #jobs = 0;
+  /** Everything that was sent to the workers has come back, well or not. */
+  #returned: Promise<unknown> = Promise.resolve();
   /** Everything that was sent to the workers has been placed. */
   #placed: Promise<void> = Promise.resolve();
   /** Everything that was placed has been written. */
   #written: Promise<void> = Promise.resolve();
   #failure: PantalaError | undefined;
 
-  constructor(options: CompiledBuildOptions, sink: BlobSink, signal?: AbortSignal) {
-    const { compressor, digester, chunkSize, batchSize, toc, workers, lz4 } = options;
+  /** @param pool made of the same options; without it the build has one of its own */
+  constructor(options: CompiledBuildOptions, sink: BlobSink, signal?: AbortSignal, pool?: BuildPool) {
+    const { compressor, digester, chunkSize, batchSize, toc, lz4 } = options;
     this.#options = options;
     this.#sink = sink;
-    this.#signal = signal;
     this.#compression = lz4 === undefined ? {} : { lz4 };
     this.#ledger = new ChunkLedger(options.dictionaries);
-    for (const digest of this.#ledger.offered()) this.#known.add(digest);
     this.#layout = new BlobLayout({ compressor, digester, chunkSize, batches: batchSize > 0, toc });
-    const compresses = compressor !== 'none';
-    const length = Math.max(chunkSize, compresses ? PARCEL_LENGTH.compressed : PARCEL_LENGTH.stored);
-    const layout: SlotLayout = { length, compresses };
-    this.#slots = new SlotPool(slotCount(workers, layout) + (batchSize > 0 ? 1 : 0), layout);
-    this.#batch = batchSize > 0 ? this.#slots.take() : undefined;
-    const { memories } = this.#slots;
-    this.#workers = new WorkerPool(workers, { memories, layout, compressor, digester, lz4, known: this.#known.memory });
+    this.#ownPool = pool === undefined ? new BuildPool(options) : undefined;
+    this.#pool = pool ?? (this.#ownPool as BuildPool);
+    this.#seat = this.#pool.take();
+    for (const digest of this.#ledger.offered()) this.#seat.known.add(digest);
+    this.#scope = new AbortScope([signal]);
   }
 
   /**
@@ -205,7 +194,7 @@ export class BlobBuilder implements AsyncDisposable {
     await this.#closeBatch();
     await this.#written;
     if (this.#failure !== undefined) throw this.#failure;
-    const dataDigest = await this.#hash.digest();
+    const dataDigest = await this.#seat.hash.digest();
     let blobs: BlobInfo[] | undefined;
     const inlined =
       bootstrap &&
@@ -218,16 +207,20 @@ export class BlobBuilder implements AsyncDisposable {
     await this.#write(parts);
     const size = this.#layout.storedSize + parts.reduce((sum, part) => sum + part.length, 0);
     if (size === 0) return { blobs, written: undefined, meta };
-    const id = (await this.#hash.digest()).toString('hex');
+    const id = (await this.#seat.hash.digest()).toString('hex');
     return { blobs: blob === undefined ? blobs : [{ ...blob, id }, ...blobs.slice(1)], written: { id, size }, meta };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#fail(new PantalaError('cancelled', 'the build was given up'));
-    await this.#workers[Symbol.asyncDispose]();
-    await this.#hash[Symbol.asyncDispose]();
+    await this.#ownPool?.[Symbol.asyncDispose]();
     await this.#placed;
     await this.#written;
+    await this.#returned;
+    for (const slot of this.#held) this.#pool.slots.release(slot);
+    this.#held.clear();
+    if (this.#ownPool === undefined) this.#pool.release(this.#seat);
+    this.#scope[Symbol.dispose]();
   }
 
   /** A parcel with room for a chunk of this length. */
@@ -238,7 +231,8 @@ export class BlobBuilder implements AsyncDisposable {
       this.#send();
     }
     if (this.#failure !== undefined) throw this.#failure;
-    const slot = await this.#slots.acquire(this.#signal);
+    const slot = await this.#pool.slots.acquire(this.#scope.signal);
+    this.#held.add(slot);
     this.#open = { slot, entries: [], lengths: [], reads: [], filled: 0 };
     return this.#open;
   }
@@ -266,12 +260,13 @@ export class BlobBuilder implements AsyncDisposable {
     const { slot, lengths, reads } = parcel;
     const job = {
       kind: 'chunks',
-      id: this.#jobs++,
       slot: slot.index,
+      seat: this.#seat.number,
       lengths: Int32Array.from(lengths),
       reads: packReads(reads),
     } as const;
-    const done = lengths.length === 0 ? Promise.resolve() : this.#workers.run(job);
+    const done = lengths.length === 0 ? Promise.resolve() : this.#pool.workers.run(job);
+    this.#returned = Promise.allSettled([this.#returned, done]);
     // Its turn may come much later than its failure.
     done.catch((error: unknown) => this.#fail(error));
     this.#placed = this.#placed.then(async () => {
@@ -306,7 +301,11 @@ export class BlobBuilder implements AsyncDisposable {
       index += 1;
     }
     const written = this.#write(parts);
-    this.#written = written.then(() => this.#slots.release(slot)).catch((error: unknown) => this.#fail(error));
+    const release = () => {
+      this.#held.delete(slot);
+      this.#pool.slots.release(slot);
+    };
+    this.#written = written.then(release).catch((error: unknown) => this.#fail(error));
   }
 
   #storedBytes(slot: Slot, at: number, length: number, stored: number): Uint8Array {
@@ -320,7 +319,7 @@ export class BlobBuilder implements AsyncDisposable {
   #addNew(digest: Uint8Array, length: number, stored: Uint8Array, parts: Uint8Array[]): Chunk {
     const chunk = this.#layout.add(OWN_BLOB, Buffer.from(digest), length, stored.length);
     this.#ledger.add(chunk);
-    this.#known.add(digest);
+    this.#seat.known.add(digest);
     parts.push(stored);
     return chunk;
   }
@@ -340,19 +339,19 @@ export class BlobBuilder implements AsyncDisposable {
 
   async #addToBatch(digest: Uint8Array, content: Uint8Array, parts: Uint8Array[]): Promise<Chunk> {
     if (this.#layout.openBatch + content.length > this.#options.batchSize) await this.#closeBatch(parts);
-    this.#batch?.content.set(content, this.#layout.openBatch);
+    this.#seat.batch?.content.set(content, this.#layout.openBatch);
     const chunk = this.#layout.addToBatch(OWN_BLOB, Buffer.from(digest), content.length);
     this.#ledger.add(chunk);
-    this.#known.add(digest);
+    this.#seat.known.add(digest);
     return chunk;
   }
 
   /** @param parts what comes before the batch and is not written yet */
   async #closeBatch(parts: Uint8Array[] = []): Promise<void> {
     const length = this.#layout.openBatch;
-    const slot = this.#batch;
+    const slot = this.#seat.batch;
     if (length === 0 || slot === undefined) return;
-    await this.#workers.run({ kind: 'batch', id: this.#jobs++, slot: slot.index, length }, true);
+    await this.#pool.workers.run({ kind: 'batch', slot: slot.index, length }, true);
     const stored = slot.stored[0] as number;
     this.#layout.closeBatch(stored);
     await this.#write([...parts.splice(0), this.#storedBytes(slot, 0, length, stored)]);
@@ -363,7 +362,7 @@ export class BlobBuilder implements AsyncDisposable {
     const before = this.#written;
     // A parcel of which everything is stored already waits for its turn, too: the next one comes after it.
     if (parts.length === 0) return before;
-    const hashed = this.#hash.update(parts);
+    const hashed = this.#seat.hash.update(parts);
     const written = before.then(async () => {
       if (this.#failure === undefined) await this.#sink.write(parts);
     });
@@ -372,7 +371,7 @@ export class BlobBuilder implements AsyncDisposable {
 
   #fail(error: unknown): void {
     this.#failure ??= PantalaError.from(error);
-    this.#slots.fail(this.#failure);
+    this.#scope.abort(this.#failure);
   }
 }
 

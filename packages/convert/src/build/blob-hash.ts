@@ -1,8 +1,8 @@
 import { Worker } from 'node:worker_threads';
 import { Deferred, PantalaError } from '@pantala/base';
 
-/** Bytes that come next, or a question for the digest of all that came so far. */
-export type HashRequest = readonly Uint8Array[] | 'copy';
+/** Bytes that come next; a question for the digest of all that came so far; or another blob begins, without an answer. */
+export type HashRequest = readonly Uint8Array[] | 'copy' | 'restart';
 
 /**
  * SHA-256 of a blob as it is written, in a thread of its own: it has to see every byte in order, and whoever orders
@@ -34,11 +34,16 @@ export class BlobHash implements AsyncDisposable {
     return Buffer.from((await this.#ask('copy')) ?? []);
   }
 
+  /** What comes next is another blob. */
+  restart(): void {
+    this.#worker.postMessage('restart' satisfies HashRequest);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#worker.terminate();
   }
 
-  #ask(request: HashRequest): Promise<Uint8Array | undefined> {
+  #ask(request: Exclude<HashRequest, 'restart'>): Promise<Uint8Array | undefined> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const answer = new Deferred<Uint8Array | undefined>();
     this.#answers.push(answer);

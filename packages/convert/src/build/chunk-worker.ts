@@ -6,8 +6,8 @@ import { KnownDigests } from './known-digests.ts';
 import {
   type ChunkJob,
   type FileRead,
-  type Job,
   type JobEnd,
+  type JobRequest,
   NOT_COMPRESSED,
   type Slot,
   slotOf,
@@ -17,24 +17,25 @@ import {
 
 const setup = workerData as WorkerSetup;
 const slots = setup.memories.map((memory, index) => slotOf(index, memory, setup.layout));
-const known = new KnownDigests(setup.known);
+const seats = setup.known.map((memory) => new KnownDigests(memory));
 const compression = setup.lz4 === undefined ? {} : { lz4: setup.lz4 };
 
-parentPort?.on('message', (job: Job) => {
+parentPort?.on('message', ({ id, job }: JobRequest) => {
   const slot = slots[job.slot] as Slot;
-  let end: JobEnd = { id: job.id };
+  let end: JobEnd = { id };
   try {
     if (job.kind === 'chunks') digestAndCompress(job, slot);
     else slot.stored[0] = storedLength(slot, 0, job.length);
   } catch (error) {
     const { code, message } = PantalaError.from(error);
-    end = { id: job.id, error: { code, message } };
+    end = { id, error: { code, message } };
   }
   parentPort?.postMessage(end);
 });
 
 function digestAndCompress(job: ChunkJob, slot: Slot): void {
   read(unpackReads(job.reads), slot.content);
+  const known = seats[job.seat] as KnownDigests;
   let at = 0;
   for (const [index, given] of job.lengths.entries()) {
     const length = Math.abs(given);

@@ -18,6 +18,10 @@ export class KnownDigests {
     Atomics.store(this.#places, placeOf(digest), markOf(digest));
   }
 
+  clear(): void {
+    this.#places.fill(0);
+  }
+
   mayHave(digest: Uint8Array): boolean {
     return Atomics.load(this.#places, placeOf(digest)) === markOf(digest);
   }

@@ -4,6 +4,7 @@ import { type BlobEnd, type Directory, encodeBootstrap, type FileChunks, type Ra
 import { TarTree } from '../sources/tar-tree.ts';
 import { BlobBuilder, chunkList } from './blob-builder.ts';
 import type { BlobSink } from './blob-sink.ts';
+import type { BuildPool } from './build-pool.ts';
 import { readDirectorySource } from './directory-source.ts';
 import { type BuildOptions, type CompiledBuildOptions, compileBuildOptions } from './options.ts';
 import { type PrefetchOptions, prefetchedFirst, prefetchNodes } from './prefetch.ts';
@@ -16,6 +17,8 @@ export interface LayerOptions extends BuildOptions {
    * such a link is refused.
    */
   readonly isLayer?: boolean;
+  /** Threads and memory that other builds with the same options use, too. Default: its own. */
+  readonly pool?: BuildPool;
   /** Called after each file. */
   readonly progress?: (done: LayerProgress) => void;
   readonly signal?: AbortSignal;
@@ -45,9 +48,9 @@ export interface BuiltLayer {
  *   options, what the sink throws, the reason of the signal
  */
 export async function buildFromDirectory(directory: string, sink: BlobSink, given: LayerOptions): Promise<BuiltLayer> {
-  const { prefetch, progress, signal, ...build } = given;
+  const { prefetch, progress, signal, pool, ...build } = given;
   const options = compileBuildOptions(build);
-  await using builder = new BlobBuilder(options, sink, signal);
+  await using builder = new BlobBuilder(options, sink, signal, pool);
   const { root, place, files } = await readDirectorySource(directory, options.chunkSize, signal).catch(
     (error: unknown) => {
       throw PantalaError.from(error);
@@ -75,7 +78,7 @@ export async function buildFromTar(
   sink: BlobSink,
   given: LayerOptions,
 ): Promise<BuiltLayer> {
-  const { prefetch, progress, signal, isLayer = false, ...build } = given;
+  const { prefetch, progress, signal, pool, isLayer = false, ...build } = given;
   if (prefetch?.policy === 'blob') {
     throw new PantalaError(
       'invalid-argument',
@@ -83,7 +86,7 @@ export async function buildFromTar(
     );
   }
   const options = compileBuildOptions(build);
-  await using builder = new BlobBuilder(options, sink, signal);
+  await using builder = new BlobBuilder(options, sink, signal, pool);
   const tree = new TarTree<FileChunks>();
   const counter = new Counter(progress);
   for await (const member of members) {

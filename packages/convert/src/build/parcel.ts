@@ -85,8 +85,9 @@ export function* unpackReads({ paths, numbers }: PackedReads): Generator<FileRea
 /** Chunks to digest and compress. */
 export interface ChunkJob {
   readonly kind: 'chunks';
-  readonly id: number;
   readonly slot: number;
+  /** Of the build, whose known digests are meant. */
+  readonly seat: number;
   /** Length of each chunk in the slot, one behind the other; negative when it is to be digested only. */
   readonly lengths: Int32Array;
   readonly reads: PackedReads;
@@ -95,12 +96,16 @@ export interface ChunkJob {
 /** Content to compress as a whole: the first `length` bytes of the slot. The result is `stored[0]`. */
 export interface BatchJob {
   readonly kind: 'batch';
-  readonly id: number;
   readonly slot: number;
   readonly length: number;
 }
 
 export type Job = ChunkJob | BatchJob;
+
+export interface JobRequest {
+  readonly id: number;
+  readonly job: Job;
+}
 
 /** How a job ended. The error is one of PantalaError, field by field: classes do not pass between threads. */
 export interface JobEnd {
@@ -114,6 +119,6 @@ export interface WorkerSetup {
   readonly compressor: Compressor;
   readonly digester: Digester;
   readonly lz4: Lz4Origin | undefined;
-  /** Memory of KnownDigests. */
-  readonly known: SharedArrayBuffer;
+  /** Memory of the KnownDigests of each seat. */
+  readonly known: readonly SharedArrayBuffer[];
 }

@@ -9,38 +9,36 @@ const SLOTS_PER_WORKER = 2;
 const SPARE_SLOTS = 2;
 const MIN_SLOTS = 2;
 
-/** How many slots a build has: what keeps its workers busy, within a bound of memory. */
+/** How many slots keep workers busy, within a bound of memory. */
 export function slotCount(workers: number, { length, compresses }: SlotLayout): number {
   const fitting = Math.floor(SLOTS_LENGTH / ((compresses ? 2 : 1) * length));
   return Math.max(MIN_SLOTS, Math.min(SLOTS_PER_WORKER * workers + SPARE_SLOTS, fitting));
 }
 
-/** The memory of a build: who has no slot waits, and so does whoever feeds it. */
+/** The memory of builds: who has no slot waits, and so does whoever feeds it. */
 export class SlotPool {
   readonly memories: readonly SharedArrayBuffer[];
   readonly #free: Slot[];
   readonly #waiting: Deferred<Slot>[] = [];
-  #failure: PantalaError | undefined;
 
   constructor(count: number, layout: SlotLayout) {
     this.memories = Array.from({ length: count }, () => slotMemory(layout));
     this.#free = this.memories.map((memory, index) => slotOf(index, memory, layout));
   }
 
-  /** @throws the reason of `signal`, or what `fail` was told */
-  async acquire(signal: AbortSignal | undefined): Promise<Slot> {
+  /** @throws the reason of `signal` */
+  async acquire(signal: AbortSignal): Promise<Slot> {
     throwIfAborted(signal);
-    if (this.#failure !== undefined) throw this.#failure;
     const slot = this.#free.pop();
     if (slot !== undefined) return slot;
     const waiting = new Deferred<Slot>();
-    const onAbort = () => waiting.reject(PantalaError.from(signal?.reason));
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const onAbort = () => waiting.reject(PantalaError.from(signal.reason));
+    signal.addEventListener('abort', onAbort, { once: true });
     this.#waiting.push(waiting);
     try {
       return await waiting.promise;
     } finally {
-      signal?.removeEventListener('abort', onAbort);
+      signal.removeEventListener('abort', onAbort);
     }
   }
 
@@ -56,12 +54,5 @@ export class SlotPool {
       return;
     }
     this.#free.push(slot);
-  }
-
-  /** Whoever waits or comes later gets the error. */
-  fail(error: PantalaError): void {
-    this.#failure ??= error;
-    for (const waiting of this.#waiting) waiting.reject(error);
-    this.#waiting.length = 0;
   }
 }

@@ -1,7 +1,7 @@
 import { getCompileCacheDir } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { Deferred, type ErrorCode, PantalaError } from '@pantala/base';
-import type { Job, JobEnd, WorkerSetup } from './parcel.ts';
+import type { Job, JobEnd, JobRequest, WorkerSetup } from './parcel.ts';
 
 /** Jobs that a worker has at once: it finds the next one when it has ended one. */
 const JOBS_AHEAD = 2;
@@ -12,16 +12,21 @@ interface Member {
   jobs: number;
 }
 
-/** Threads that digest and compress. */
+/** Threads that digest and compress. They start when there is work for them. */
 export class WorkerPool implements AsyncDisposable {
-  readonly #members: readonly Member[];
+  readonly #limit: number;
+  readonly #setup: WorkerSetup;
+  readonly #members: Member[] = [];
   readonly #ends = new Map<number, Deferred>();
-  readonly #waiting: Job[] = [];
+  readonly #waiting: JobRequest[] = [];
+  #jobs = 0;
   #failure: PantalaError | undefined;
   #disposed = false;
 
-  constructor(count: number, setup: WorkerSetup) {
-    this.#members = Array.from({ length: count }, () => this.#start(setup));
+  /** @param limit threads at most */
+  constructor(limit: number, setup: WorkerSetup) {
+    this.#limit = limit;
+    this.#setup = setup;
   }
 
   /**
@@ -33,9 +38,10 @@ export class WorkerPool implements AsyncDisposable {
   run(job: Job, first = false): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const end = new Deferred();
-    this.#ends.set(job.id, end);
-    if (first) this.#waiting.unshift(job);
-    else this.#waiting.push(job);
+    const request = { id: this.#jobs++, job };
+    this.#ends.set(request.id, end);
+    if (first) this.#waiting.unshift(request);
+    else this.#waiting.push(request);
     this.#assign();
     return end.promise;
   }
@@ -46,9 +52,9 @@ export class WorkerPool implements AsyncDisposable {
     this.#fail(new PantalaError('cancelled', 'the workers have been stopped'));
   }
 
-  #start(setup: WorkerSetup): Member {
+  #start(): Member {
     const worker = new Worker(new URL('./chunk-worker.ts', import.meta.url), {
-      workerData: setup,
+      workerData: this.#setup,
       name: 'chunks',
       env: environment(),
       // Their content lies outside of the heap; a small young generation keeps the process small.
@@ -76,11 +82,22 @@ export class WorkerPool implements AsyncDisposable {
 
   #assign(): void {
     while (this.#waiting.length > 0) {
-      const member = this.#members.reduce((least, other) => (other.jobs < least.jobs ? other : least));
+      const member = this.#leastBusy();
       if (member.jobs >= JOBS_AHEAD) return;
       member.jobs += 1;
       member.worker.postMessage(this.#waiting.shift());
     }
+  }
+
+  #leastBusy(): Member {
+    const idle = this.#members.find(({ jobs }) => jobs === 0);
+    if (idle !== undefined) return idle;
+    if (this.#members.length < this.#limit) {
+      const started = this.#start();
+      this.#members.push(started);
+      return started;
+    }
+    return this.#members.reduce((least, other) => (other.jobs < least.jobs ? other : least));
   }
 
   #fail(error: PantalaError): void {

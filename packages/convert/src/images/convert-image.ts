@@ -1,5 +1,4 @@
 import { rm } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import { PantalaError, sha256Hex } from '@pantala/base';
 import {
   copyContent,
@@ -16,7 +15,8 @@ import {
   together,
 } from '@pantala/oci';
 import { encodeBootstrap, mergeLayers, type RafsImage } from '@pantala/rafs';
-import { type BuildOptions, MAX_WORKERS } from '../build/options.ts';
+import { BuildPool } from '../build/build-pool.ts';
+import { type BuildOptions, compileBuildOptions } from '../build/options.ts';
 import { type PrefetchOptions, prefetchNodes } from '../build/prefetch.ts';
 import { type BlobMetas, packBootstrapLayer } from './bootstrap-layer.ts';
 import type { BuildCache } from './build-cache.ts';
@@ -32,7 +32,7 @@ import type { ConversionProgress, NewBlob } from './progress.ts';
 import { WorkFolder } from './work-folder.ts';
 
 export interface ConvertOptions {
-  /** How layers become blobs. Blobs always have a table of contents and their layer's bootstrap. */
+  /** How layers become blobs; all of them share the threads. Blobs always have a table of contents and their layer's bootstrap. */
   readonly build?: Omit<BuildOptions, 'toc' | 'inlineBootstrap' | 'dictionaries'>;
   /** Default: the one that an image is for, of an index this machine's. */
   readonly platforms?: PlatformChoice;
@@ -77,8 +77,6 @@ export interface ConvertReport {
 }
 
 const DEFAULT_CONCURRENCY = 2;
-/** Bytes of a layer that are worth another thread. */
-const LAYER_PER_WORKER = 1024 * 1024;
 
 interface PutImage {
   readonly image: ConvertedImage;
@@ -101,7 +99,12 @@ export async function convertImage(
   const { signal, mergeIndex = false } = options;
   const images = await platformImages(source, options.platforms, false, signal);
   await using folder = await WorkFolder.create(options.workFolder);
-  const conversion = new Conversion(source, target, folder, options);
+  const { build = {}, dictionary, concurrency = DEFAULT_CONCURRENCY } = options;
+  const layerOptions = { ...build, dictionaries: dictionary === undefined ? [] : [dictionary.image] };
+  const mostLayers = Math.max(1, ...images.map(({ manifest }) => manifest.layers.length));
+  const atOnce = Math.max(1, Math.min(concurrency, mostLayers));
+  await using pool = new BuildPool(compileBuildOptions(layerOptions), atOnce);
+  const conversion = new Conversion(source, target, folder, options, layerOptions, pool);
   const put: PutImage[] = [];
   for (const image of images) put.push(await conversion.image(image));
   await options.cache?.store(signal);
@@ -179,15 +182,26 @@ class Conversion {
   readonly #target: ImageTarget;
   readonly #folder: WorkFolder;
   readonly #options: ConvertOptions;
+  readonly #build: BuildOptions;
+  readonly #pool: BuildPool;
   readonly #mount: { readonly mountFrom?: string };
   /** Layers by the digest of their source: platforms share some. */
   readonly #layers = new Map<string, ConvertedLayer>();
 
-  constructor(source: ImageSource, target: ImageTarget, folder: WorkFolder, options: ConvertOptions) {
+  constructor(
+    source: ImageSource,
+    target: ImageTarget,
+    folder: WorkFolder,
+    options: ConvertOptions,
+    build: BuildOptions,
+    pool: BuildPool,
+  ) {
     this.#source = source;
     this.#target = target;
     this.#folder = folder;
     this.#options = options;
+    this.#build = build;
+    this.#pool = pool;
     const from = options.dictionary && mountableFrom(options.dictionary.source, target);
     this.#mount = from === undefined ? {} : { mountFrom: from };
   }
@@ -234,23 +248,18 @@ class Conversion {
 
   /** Each distinct layer once; in the order of the image, as often as it has them. */
   async #convertLayers({ manifest, platform }: PlatformImage): Promise<ConvertedLayer[]> {
-    const { concurrency = DEFAULT_CONCURRENCY, build, dictionary, progress, cache, signal: outer } = this.#options;
+    const { progress, cache, signal: outer } = this.#options;
     const distinct = [...new Map(manifest.layers.map((layer) => [layer.digest, layer])).values()];
     const missing = distinct.filter(({ digest }) => !this.#layers.has(digest));
-    const atOnce = Math.max(1, Math.min(concurrency, missing.length));
-    const share = build?.workers ?? Math.max(1, Math.min(MAX_WORKERS, Math.ceil(availableParallelism() / atOnce)));
-    const dictionaries = dictionary === undefined ? [] : [dictionary.image];
     const convert = async (layer: Descriptor, signal: AbortSignal): Promise<void> => {
-      // To start a thread takes longer than to build a small layer.
-      const workers = Math.min(share, Math.max(1, Math.ceil(layer.size / LAYER_PER_WORKER)));
-      const options = { ...build, workers, dictionaries };
       const index = manifest.layers.indexOf(layer);
       const name = { digest: layer.digest, size: layer.size, index, count: manifest.layers.length, platform };
-      const known = await cache?.find(layer.digest, options, signal);
+      const known = await cache?.find(layer.digest, this.#build, signal);
       const converted =
         known ??
         (await convertLayer(this.#source, layer, {
-          build: options,
+          build: this.#build,
+          pool: this.#pool,
           folder: this.#folder.path,
           progress: (done) => progress?.({ kind: 'layer', layer: name, ...done }),
           signal,
@@ -264,10 +273,10 @@ class Conversion {
       }
       if (path === undefined) return;
       if (needed) await this.#put(blob, () => uploadOf(path, blob), undefined, signal);
-      await cache?.add(layer.digest, options, converted, uploadOf(path, blob), signal);
+      await cache?.add(layer.digest, this.#build, converted, uploadOf(path, blob), signal);
       await rm(path, { force: true });
     };
-    await together(missing, atOnce, convert, outer);
+    await together(missing, this.#pool.builds, convert, outer);
     return manifest.layers.map(({ digest }) => this.#layers.get(digest) as ConvertedLayer);
   }
 

@@ -2,6 +2,7 @@ import { PantalaError } from '@pantala/base';
 import { type Descriptor, decompressed, type ImageSource, refuseForeign, walkTar } from '@pantala/oci';
 import type { Directory, RafsImage } from '@pantala/rafs';
 import { BlobFile } from '../build/blob-sink.ts';
+import type { BuildPool } from '../build/build-pool.ts';
 import { buildFromTar } from '../build/layer.ts';
 import type { BuildOptions } from '../build/options.ts';
 import { metaFile } from './bootstrap-layer.ts';
@@ -25,6 +26,8 @@ export interface ConvertedLayer {
 
 export interface LayerConversionOptions {
   readonly build: BuildOptions;
+  /** Made of the same options. */
+  readonly pool: BuildPool;
   /** Blobs are written here. */
   readonly folder: string;
   readonly progress: (done: { readonly files: number; readonly bytes: number; readonly read: number }) => void;
@@ -63,7 +66,7 @@ export async function convertLayer(
 async function convertTar(
   source: ImageSource,
   layer: Descriptor,
-  { build, folder, progress, signal }: LayerConversionOptions,
+  { build, pool, folder, progress, signal }: LayerConversionOptions,
 ): Promise<ConvertedLayer> {
   let read = 0;
   let done = { files: 0, bytes: 0 };
@@ -82,6 +85,7 @@ async function convertTar(
     toc: true,
     inlineBootstrap: true,
     isLayer: true,
+    pool,
     signal,
     progress: (now) => {
       done = now;
