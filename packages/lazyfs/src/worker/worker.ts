@@ -28,7 +28,9 @@ export interface WorkerOptions {
 }
 
 /** Milliseconds for the worker before this one to be gone from the lock. */
-const LOCK_DEADLINE = 10_000;
+const LOCK_DEADLINE = 20_000;
+/** Milliseconds for journals to be written when this worker gives way. */
+const CLOSING_TIME = 500;
 const LOCK_PAUSE = 5;
 /** oom_score_adj where the guardian's cannot be lowered: the worker is to be taken before it. */
 const EARLIER = 500;
@@ -204,7 +206,8 @@ export class LazyWorker implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server?.[Symbol.asyncDispose]();
     await this.#drivers.pause();
-    await this.#mounts?.[Symbol.asyncDispose]();
+    // The next worker waits for the lock, and readers for it; what is not closed by then is closed by the process's end.
+    await Promise.race([this.#mounts?.[Symbol.asyncDispose](), sleep(CLOSING_TIME)]);
     closeSync(this.#lock);
     this.#guardian?.[Symbol.dispose]();
   }
