@@ -94,6 +94,6 @@ describe.skipIf(!root).each(DRIVERS)('lazy mounts with $driver $options (as root
     await expect(stage.mount(image, 'w', ...wrong, ...options)).rejects.toThrow(/status 76\n.*it should have aaaa/s);
     const none = { ...image, bootstrap: join(image.tree, 'sh') };
     await expect(stage.mount(none, 'w', ...options)).rejects.toThrow(/status 7[68]|status 64/);
-    expect(await stage.mounts()).toEqual([]);
+    expect((await stage.mounts()).map(({ mounted }) => mounted)).not.toContain(stage.scratch.join('w'));
   });
 });
