@@ -1,4 +1,5 @@
 import { type ByteString, byteString, bytesOf } from '@pantala/base';
+import { aclValue } from './acl.ts';
 import type { TarTime } from './entry.ts';
 import { malformed } from './errors.ts';
 import { MAX_XATTR_LENGTH } from './limits.ts';
@@ -84,6 +85,7 @@ export function formatPaxTime({ seconds, nanoseconds }: TarTime): ByteString {
 
 const SCHILY = 'SCHILY.xattr.';
 const LIBARCHIVE = 'LIBARCHIVE.xattr.';
+const SCHILY_ACL = 'SCHILY.acl.';
 
 /** The extended attribute that a record holds; undefined when it is another record. */
 export function paxXattr(
@@ -99,6 +101,11 @@ export function paxXattr(
   if (name.startsWith(LIBARCHIVE)) {
     const key = name.slice(LIBARCHIVE.length).replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => unescaped(hex));
     return checked(key, Buffer.from(value, 'base64'), false, offset);
+  }
+  if (name === `${SCHILY_ACL}access` || name === `${SCHILY_ACL}default`) {
+    const kind = name.slice(SCHILY_ACL.length);
+    const acl = aclValue(value, kind === 'default', offset);
+    return acl && checked(`system.posix_acl_${kind}`, acl, false, offset);
   }
   return undefined;
 }
