@@ -57,6 +57,20 @@ export async function readTree(directory: string, skipped: readonly string[] = [
   return facts;
 }
 
+/** The tree as an image of it must be: names outside it, by which its files are known as well, do not count. */
+export function withinItself(tree: TreeFacts): TreeFacts {
+  const names = new Map<ByteString, number>();
+  for (const { hl } of tree.values()) if (hl !== undefined) names.set(hl, (names.get(hl) ?? 0) + 1);
+  return new Map(
+    Array.from(tree, ([path, facts]) => {
+      const { hl, ...others } = facts;
+      if (hl === undefined) return [path, facts];
+      const nlink = names.get(hl) as number;
+      return [path, nlink > 1 ? { ...facts, nlink } : { ...others, nlink }];
+    }),
+  );
+}
+
 /** A tree that was written down as one JSON object, path → facts. */
 export function readTreeFile(path: string): TreeFacts {
   // Times in nanoseconds are larger than a number holds.

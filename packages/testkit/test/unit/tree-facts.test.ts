@@ -1,6 +1,6 @@
 import { linkSync, lutimesSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { bytesOfPython, compareTrees, readTree } from '../../src/index.ts';
+import { bytesOfPython, compareTrees, readTree, withinItself } from '../../src/index.ts';
 import { Scratch } from '../../src/scratch.ts';
 
 function makeTree(top: string, content = 'content'): void {
@@ -30,6 +30,17 @@ test('a directory is read as facts', async () => {
   expect(tree.get('symlink')?.target).toBe(Buffer.from('folder/fi\nle').toString('hex'));
   expect(tree.get('\xff')?.mtime).toBe('-1000000000');
   expect(await readTree(scratch.join('tree'), ['folder'])).toHaveProperty('size', 4);
+});
+
+test('names outside a tree can be left out of account', async () => {
+  await using scratch = Scratch.create('tree-facts');
+  makeTree(scratch.join('tree'));
+  const alone = await readTree(scratch.join('tree'));
+  expect(withinItself(alone)).toEqual(alone);
+  linkSync(scratch.join('tree/again'), scratch.join('outside'));
+  linkSync(Buffer.from(scratch.join('tree/\xff'), 'latin1'), scratch.join('outside too'));
+  expect(await readTree(scratch.join('tree'))).not.toEqual(alone);
+  expect(withinItself(await readTree(scratch.join('tree')))).toEqual(alone);
 });
 
 test('every difference of two trees is named', async () => {
