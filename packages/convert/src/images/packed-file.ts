@@ -2,9 +2,10 @@ import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
-import { createGzip, createZstdCompress } from 'node:zlib';
+import { createZstdCompress } from 'node:zlib';
 import { PantalaError, throwIfAborted } from '@pantala/base';
 import type { BlobUpload } from '@pantala/oci';
+import { gzipBlocks } from './gzip-blocks.ts';
 
 export type LayerCompression = 'gzip' | 'zstd' | 'none';
 
@@ -63,7 +64,11 @@ async function* compressedStream(
     yield* content;
     return;
   }
-  const compressor = compression === 'gzip' ? createGzip({ chunkSize: CHUNK_LENGTH }) : createZstdCompress();
+  if (compression === 'gzip') {
+    yield* gzipBlocks(content);
+    return;
+  }
+  const compressor = createZstdCompress();
   const feeding = Readable.from(content, { objectMode: false, highWaterMark: CHUNK_LENGTH });
   feeding.on('error', (error) => compressor.destroy(error));
   feeding.pipe(compressor);
