@@ -3,6 +3,7 @@ import {
   type FetchedManifest,
   formatPlatform,
   hostPlatform,
+  type ImageIndex,
   type ImageManifest,
   type ImageSource,
   type IndexEntry,
@@ -40,9 +41,35 @@ export async function platformImages(
 ): Promise<PlatformImage[]> {
   const root = await source.root(signal);
   if (root.manifest.kind === 'image') return [await single(source, root, nydus, signal)];
-  const index = narrowed(root.manifest, nydus);
+  return imagesOf(source, root.manifest, choice, nydus, signal);
+}
+
+/** The manifest alone of the image for one platform, with as few questions as possible. @throws as `platformImages` */
+export async function platformManifest(
+  source: ImageSource,
+  platform: Platform | undefined,
+  nydus: boolean,
+  signal: AbortSignal | undefined,
+): Promise<ImageManifest> {
+  const { manifest } = await source.root(signal);
+  if (manifest.kind === 'image') {
+    checkKind(source, manifest, nydus);
+    return manifest;
+  }
+  const [found] = await imagesOf(source, manifest, platform === undefined ? undefined : [platform], nydus, signal);
+  return (found as PlatformImage).manifest;
+}
+
+async function imagesOf(
+  source: ImageSource,
+  all: ImageIndex,
+  choice: PlatformChoice,
+  nydus: boolean,
+  signal: AbortSignal | undefined,
+): Promise<PlatformImage[]> {
+  const index = narrowed(all, nydus);
   // A merged index has its Nydus images marked; an index of nothing else need not.
-  const usable = nydus && index.manifests.length === 0 ? root.manifest : index;
+  const usable = nydus && index.manifests.length === 0 ? all : index;
   const entries =
     choice === 'all'
       ? usable.manifests.filter(isForMachines)

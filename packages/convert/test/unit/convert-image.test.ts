@@ -13,6 +13,7 @@ import {
   openNydusImage,
   revertImage,
 } from '@pantala/convert';
+import { nydusBootstrap } from '@pantala/convert/nydus-bootstrap';
 import { copyImage, MEDIA_TYPES, openImageSource, openImageTarget, parseImageConfig } from '@pantala/oci';
 import { compareTrees, loopbackPlace, makeCorpus, Registry, readTree, run, Scratch } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -178,6 +179,7 @@ describe('a converted image', () => {
       'containerd.io/snapshot/nydus-reference-blob-ids': JSON.stringify(ids),
     });
     const nydus = await openNydusImage(source);
+    expect((await nydusBootstrap(source)).equals(nydus.bootstrap)).toBe(true);
     expect(nydus.image.blobs.map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
     expect([...nydus.metas.keys()]).toEqual(nydus.image.blobs.map(({ id }) => id));
     const { document, diffIds, history } = parseImageConfig(Buffer.from(JSON.stringify(nydus.config.document)));
@@ -308,6 +310,8 @@ describe('several platforms', () => {
     await using found = await openImageSource(`${host}/multi:all`);
     const arm = await openNydusImage(found, { platform: { os: 'linux', architecture: 'arm64' } });
     expect(arm.image.root.entries.has('arm')).toBe(true);
+    const bootstrap = await nydusBootstrap(found, { platform: { os: 'linux', architecture: 'arm64' } });
+    expect(bootstrap.equals(arm.bootstrap)).toBe(true);
   });
 
   test('stand beside their sources in a merged index, marked for newer and older readers', async () => {

@@ -15,10 +15,11 @@ import type { ChunkHolder } from './chunk-index.ts';
 import type { ChunkLayout } from './chunk-layout.ts';
 import type { BlobAccess, CacheContext, ReadEvent } from './context.ts';
 import type { FilledFile } from './filled-file.ts';
-import { type PieceLimits, planPiece } from './piece.ts';
+import { type Piece, planPiece } from './piece.ts';
 import { PieceFetch } from './piece-fetch.ts';
+import { ReadAhead } from './read-ahead.ts';
 
-/** Stored bytes of one request where the mount does not say. */
+/** Stored bytes of one request at most where the mount does not say. */
 const PIECE_LENGTH = 1024 * 1024;
 /** Stored bytes between two groups that are fetched rather than asked around: a request costs as much. */
 const GAP = 8 * 1024;
@@ -49,6 +50,7 @@ export class CachedBlob implements ChunkHolder {
   readonly reads = new Listeners<ReadEvent>();
   readonly #context: CacheContext;
   readonly #flights = new Map<number, Flight>();
+  readonly #readAhead = new ReadAhead();
   readonly #pieces = new Set<Promise<void>>();
   /** Copies out of the file that are under way. */
   readonly #loans = new Set<Promise<void>>();
@@ -203,13 +205,15 @@ export class CachedBlob implements ChunkHolder {
   async #giveWay(access: BlobAccess, chunk: number, signal: AbortSignal): Promise<void> {
     await this.#context.demand.quiet(signal);
     if (access.prefetchLimiter === undefined) return;
-    const piece = this.#plan(access, this.layout.groupOf(chunk));
+    const piece = this.#plan(access, this.layout.groupOf(chunk), chunk, 'prefetch');
     await access.prefetchLimiter.acquire(lengthOf(piece.stored), signal);
     await this.#context.demand.quiet(signal);
   }
 
-  #plan(access: BlobAccess, group: number) {
-    return planPiece(this.layout, group, limitsOf(access), (other) => this.#isFree(other));
+  #plan(access: BlobAccess, group: number, wantedEnd: number, urgency: Urgency): Piece {
+    const length = access.pieceLength ?? PIECE_LENGTH;
+    const along = urgency === 'demand' ? this.#readAhead.lengthAt(group, length) : length;
+    return planPiece(this.layout, group, { length, along, wantedEnd, gap: GAP }, (other) => this.#isFree(other));
   }
 
   #isFree(group: number): boolean {
@@ -219,7 +223,8 @@ export class CachedBlob implements ChunkHolder {
 
   /** Starts fetching a group and what is near it. Returns the groups of it that begin before chunk `end`. */
   #launch(access: BlobAccess, group: number, end: number, urgency: Urgency): number[] {
-    const { groups } = this.#plan(access, group);
+    const { groups, stored } = this.#plan(access, group, end, urgency);
+    if (urgency === 'demand') this.#readAhead.begun(group, (groups.at(-1) as number) + 1, lengthOf(stored));
     const wanted = groups.filter((each) => each === group || this.layout.group(each).first < end);
     const flights = new Map<number, Flight>();
     for (const each of groups) {
@@ -253,11 +258,14 @@ export class CachedBlob implements ChunkHolder {
       holder: this,
       context: this.#context,
       fetcher: access.fetcher,
-      limits: limitsOf(access),
+      gap: GAP,
       urgency,
       signal: scope.signal,
       isWanted: (group) => flights.get(group)?.wanted === true,
       isAwaited: (group) => flights.get(group)?.awaited === true,
+      answered: (latency, bytes, duration) => {
+        if (urgency === 'demand') this.#readAhead.ended(latency, bytes, duration);
+      },
       settled: (group, error) => {
         forget(group);
         const done = flights.get(group)?.done;
@@ -320,8 +328,4 @@ export class CachedBlob implements ChunkHolder {
     await Promise.allSettled([...this.#pieces, ...this.#loans]);
     await this.file.close();
   }
-}
-
-function limitsOf(access: BlobAccess): PieceLimits {
-  return { length: access.pieceLength ?? PIECE_LENGTH, gap: GAP };
 }

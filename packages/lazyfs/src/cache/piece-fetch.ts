@@ -6,7 +6,7 @@ import type { ChunkLayout, DecodedChunk } from './chunk-layout.ts';
 import type { CacheContext } from './context.ts';
 import type { BlobFetcher } from './fetcher.ts';
 import type { FilledFile } from './filled-file.ts';
-import { type Piece, type PieceLimits, piecesOf } from './piece.ts';
+import { type Piece, piecesOf } from './piece.ts';
 
 /** Decoded bytes up to which a group that somebody waits for is decoded at once: a thread would take longer to answer. */
 const INLINE_LENGTH = 64 * 1024;
@@ -21,13 +21,16 @@ export interface PieceFetchParts {
   readonly holder: ChunkHolder;
   readonly context: CacheContext;
   readonly fetcher: BlobFetcher;
-  readonly limits: PieceLimits;
+  /** Stored bytes between two groups that are fetched rather than asked around. */
+  readonly gap: number;
   readonly urgency: Urgency;
   readonly signal: AbortSignal;
   /** Whether a reader waits for the group by now. */
   readonly isAwaited: (group: number) => boolean;
   /** Whether the group was asked for, or is only fetched along. */
   readonly isWanted: (group: number) => boolean;
+  /** Called when a request has been answered: milliseconds to its first byte, bytes, milliseconds from then on. */
+  readonly answered: (latency: number, bytes: number, duration: number) => void;
   /** Called once for each group: it is in the file, or why not. */
   readonly settled: (group: number, error: unknown) => void;
 }
@@ -51,7 +54,7 @@ export class PieceFetch {
       for (const group of groups) await this.#findHere(group);
       let isSecondTry = false;
       while (this.#open.size > 0) {
-        for (const piece of piecesOf(this.#parts.layout, [...this.#open], this.#parts.limits)) {
+        for (const piece of piecesOf(this.#parts.layout, [...this.#open], this.#parts.gap)) {
           await this.#fetchPiece(piece);
         }
         for (const group of this.#open) if (!this.#parts.isWanted(group)) this.#settle(group, wrongBytes(this.#parts));
@@ -96,7 +99,10 @@ export class PieceFetch {
     const accepted: Promise<void>[] = [];
     let free: (() => void) | undefined;
     let next = 0;
+    const askedAt = monotonicNow();
+    let firstAt: number | undefined;
     const progress = (received: Uint8Array, source: string) => {
+      firstAt ??= monotonicNow();
       const bytesOf = (range: ByteRange) => received.subarray(range.start - stored.start, range.end - stored.start);
       let along: number[] = [];
       let alongLength = 0;
@@ -130,6 +136,8 @@ export class PieceFetch {
         context.counters.prefetchBytes += bytes.length;
       }
       progress(bytes, source);
+      const begun = firstAt ?? askedAt;
+      this.#parts.answered(begun - askedAt, bytes.length, monotonicNow() - begun);
     } finally {
       await Promise.all(accepted);
       free?.();

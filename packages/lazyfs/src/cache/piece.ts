@@ -11,6 +11,10 @@ export interface Piece {
 export interface PieceLimits {
   /** Stored bytes that one request may have, unless a single group has more. */
   readonly length: number;
+  /** The same for a request that goes on behind what is wanted. */
+  readonly along: number;
+  /** The chunk behind the last that is wanted. */
+  readonly wantedEnd: number;
   /** Stored bytes that nobody wants between two groups: less is cheaper than a request of their own. */
   readonly gap: number;
 }
@@ -29,10 +33,11 @@ export function planPiece(
   const groups = [group];
   let end = stored.end;
   for (let next = group + 1; next < layout.groupCount; next++) {
-    const range = layout.group(next).stored;
+    const { first, stored: range } = layout.group(next);
     // Contexts of one gzip stream share the byte in which one ends and the next begins.
     const near = range.start >= stored.start && range.end >= end && range.start - end <= limits.gap;
-    if (!near || range.end - stored.start > limits.length) break;
+    const limit = first < limits.wantedEnd ? limits.length : limits.along;
+    if (!near || range.end - stored.start > limit) break;
     if (!lacking(next)) continue;
     groups.push(next);
     end = range.end;
@@ -41,12 +46,12 @@ export function planPiece(
 }
 
 /** What is left of a piece, in as many as the gaps between its groups demand. */
-export function piecesOf(layout: ChunkLayout, groups: readonly number[], limits: PieceLimits): Piece[] {
+export function piecesOf(layout: ChunkLayout, groups: readonly number[], gap: number): Piece[] {
   const pieces: { groups: number[]; stored: { start: number; end: number } }[] = [];
   for (const group of groups) {
     const { start, end } = layout.group(group).stored;
     const last = pieces.at(-1);
-    if (last !== undefined && start >= last.stored.start && start - last.stored.end <= limits.gap) {
+    if (last !== undefined && start >= last.stored.start && start - last.stored.end <= gap) {
       last.groups.push(group);
       last.stored.end = Math.max(end, last.stored.end);
     } else pieces.push({ groups: [group], stored: { start, end } });

@@ -22,7 +22,8 @@ import {
   walkTar,
 } from '@pantala/oci';
 import type { Difference } from '@pantala/rafs';
-import { accessOf, type ImageInputOptions, type OpenedImage, openImage } from './input.ts';
+import { accessOf } from './access.ts';
+import { type ImageInputOptions, type OpenedImage, openImage } from './input.ts';
 
 /** Bytes of a tar that are read at once. */
 const READ_LENGTH = 1024 * 1024;

@@ -15,8 +15,8 @@ import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
 import { type CommonOptions, counted, note, print, printJson } from '../../output.ts';
 import { ProgressLine, share } from '../../progress-line.ts';
+import { type AccessOptions, accessOf } from './access.ts';
 import { type BlobOptions, buildOptionsOf, oneOf, type PrefetchChoice, prefetchOf } from './build-options.ts';
-import { type AccessOptions, accessOf } from './input.ts';
 
 interface ConvertCommandOptions extends CommonOptions, AccessOptions, BlobOptions, PrefetchChoice {
   readonly platform: readonly string[];

@@ -3,7 +3,7 @@ import { formatSize } from '@pantala/service';
 import { Interruption } from '../../interruption.ts';
 import { type CommonOptions, counted, note, print, printJson } from '../../output.ts';
 import { ProgressLine, share } from '../../progress-line.ts';
-import { type AccessOptions, accessOf } from './input.ts';
+import { type AccessOptions, accessOf } from './access.ts';
 
 interface CopyCommandOptions extends CommonOptions, AccessOptions {
   readonly platform?: string;

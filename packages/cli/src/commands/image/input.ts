@@ -10,25 +10,10 @@ import {
   readBootstrapFile,
   WindowedBlobs,
 } from '@pantala/convert';
-import { dockerConfigCredentials, type ImageAccess, openImageSource, parsePlatformText } from '@pantala/oci';
+import { openImageSource, parsePlatformText } from '@pantala/oci';
 import type { RafsImage } from '@pantala/rafs';
 import type { CommonOptions } from '../../output.ts';
-
-/** How registries are talked to. */
-export interface AccessOptions {
-  readonly plainHttp?: boolean;
-  readonly insecure?: boolean;
-}
-
-/** Credentials are those of `docker login`. */
-export function accessOf({ plainHttp, insecure }: AccessOptions, signal?: AbortSignal): ImageAccess {
-  return {
-    credentials: dockerConfigCredentials(),
-    plainHttp: plainHttp ?? false,
-    insecure: insecure ?? false,
-    ...(signal === undefined ? {} : { signal }),
-  };
-}
+import { type AccessOptions, accessOf } from './access.ts';
 
 /** What names an image that is there: an argument, or a bootstrap and the folder of its blobs. */
 export interface ImageInputOptions extends CommonOptions, AccessOptions {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { PantalaError } from '@pantala/base';
-import { type DriverName, type MountLine, type MountRequest, reachWorker } from '@pantala/lazyfs';
+import { type DriverName, type MountLine, type MountRequest, reachWorker } from '@pantala/lazyfs/client';
 import { print, printJson } from '../../output.ts';
 import { mountSource, type SourceOptions } from './source.ts';
 import { trace } from './trace.ts';

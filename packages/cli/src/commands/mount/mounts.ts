@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { ControlClient, type MountLine, type MountState, replaceWorker } from '@pantala/lazyfs';
+import { ControlClient, type MountLine, type MountState, replaceWorker } from '@pantala/lazyfs/client';
 import { print, printJson, table } from '../../output.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';
 

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { ERROR_SURFACES } from '@pantala/base';
-import { ControlClient } from '@pantala/lazyfs';
+import { ControlClient } from '@pantala/lazyfs/client';
 import { note, print, printJson } from '../../output.ts';
 import { prefetchFiles } from './mount.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';

@@ -3,12 +3,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { PantalaError, proxySocketOf } from '@pantala/base';
-import { openNydusImage } from '@pantala/convert';
-import { type MountRequest, readNydusdConfig, type SourceSettings } from '@pantala/lazyfs';
-import { openImageSource, parsePlatformText, parseReference, registryUrl } from '@pantala/oci';
+import type { MountRequest, SourceSettings } from '@pantala/lazyfs/client';
 import { defaultEndpoint } from '../../endpoint.ts';
 import { note } from '../../output.ts';
-import { type AccessOptions, accessOf } from '../image/input.ts';
+import type { AccessOptions } from '../image/access.ts';
 
 export interface SourceOptions extends AccessOptions {
   readonly bootstrap?: string;
@@ -28,7 +26,7 @@ export interface MountSource extends AsyncDisposable {
 /**
  * Finds bootstrap and blobs: of an image in a registry, or of files.
  *
- * @throws `invalid-argument` when it is not said where something is; `not-found`; as `openNydusImage`
+ * @throws `invalid-argument` when it is not said where something is; `not-found`; as `nydusBootstrap`
  */
 export async function mountSource(image: string | undefined, options: SourceOptions): Promise<MountSource> {
   if (image !== undefined) return ofImage(image, options);
@@ -41,12 +39,13 @@ export async function mountSource(image: string | undefined, options: SourceOpti
   const settings: Pick<MountRequest, 'sources' | 'pieceLength' | 'prefetch'> =
     config === undefined
       ? { sources: { kind: 'local', local: { directories: blobDir.map((each) => resolve(each)) } } }
-      : ofConfig(config);
+      : await ofConfig(config);
   return { request: { bootstrap: resolve(bootstrap), ...settings }, async [Symbol.asyncDispose]() {} };
 }
 
 /** What a configuration file of nydusd says. */
-function ofConfig(path: string): Pick<MountRequest, 'sources' | 'pieceLength' | 'prefetch'> {
+async function ofConfig(path: string): Promise<Pick<MountRequest, 'sources' | 'pieceLength' | 'prefetch'>> {
+  const { readNydusdConfig } = await import('@pantala/lazyfs/config');
   const { config, warnings } = readNydusdConfig(path, process.env);
   for (const warning of warnings) note(warning);
   if (config.sources === undefined) throw new PantalaError('failed-precondition', `${path} names no back end`);
@@ -59,10 +58,17 @@ function ofConfig(path: string): Pick<MountRequest, 'sources' | 'pieceLength' | 
 }
 
 async function ofImage(name: string, options: SourceOptions): Promise<MountSource> {
+  // Loaded where they are needed: half of the time that a mount takes is that of loading what it does not need.
+  const [{ openImageSource, parsePlatformText, parseReference, registryUrl }, { nydusBootstrap }, { accessOf }] =
+    await Promise.all([
+      import('@pantala/oci'),
+      import('@pantala/convert/nydus-bootstrap'),
+      import('../image/access.ts'),
+    ]);
   const { domain, path } = parseReference(name);
   await using source = await openImageSource(name, accessOf(options));
   const platform = options.platform === undefined ? {} : { platform: parsePlatformText(options.platform) };
-  const { bootstrap } = await openNydusImage(source, platform);
+  const bootstrap = await nydusBootstrap(source, platform);
   const folder = await mkdtemp(join(tmpdir(), 'pantala-mount-'));
   const file = join(folder, 'image.boot');
   try {

@@ -1,4 +1,4 @@
-import type { ControlClient } from '@pantala/lazyfs';
+import type { ControlClient } from '@pantala/lazyfs/client';
 import { print } from '../../output.ts';
 
 /** A line of the worker's trace. */

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { ControlClient } from '@pantala/lazyfs';
+import { ControlClient } from '@pantala/lazyfs/client';
 import { print, printJson } from '../../output.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';
 

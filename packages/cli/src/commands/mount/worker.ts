@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { DEFAULT_CACHE_DIRECTORY, DEFAULT_STATE_DIRECTORY, type Places, placesOf } from '@pantala/lazyfs';
+import { DEFAULT_CACHE_DIRECTORY, DEFAULT_STATE_DIRECTORY, type Places, placesOf } from '@pantala/lazyfs/client';
 import type { CommonOptions } from '../../output.ts';
 
 export interface WorkerOptions extends CommonOptions {
