@@ -118,7 +118,8 @@ describe.skipIf(!root).each(DRIVERS)('deaths with $driver $options (as root)', (
 
   test('everything is killed at once, then started again: no mount goes on with what it had in memory', async () => {
     await stage.mount(image, 'd', '--no-prefetch', ...options);
-    await stage.compared(await stage.compare(image, 'd', 4, 0.5));
+    // In one place only: a mount of which everything is there has nothing to lose.
+    await run('sh', ['-c', `head -c 100 $(ls ${stage.scratch.join('d')}/large-* | head -n 1)`]);
     await stage.killEverything();
     // What is read now may be holes; it must not be seen again.
     await run('sh', ['-c', `cat ${stage.scratch.join('d')}/large-* > /dev/null`], { check: false });
