@@ -16,6 +16,7 @@ import {
 import { judge, whyNot } from '../e2e/judges/lib/installed.ts';
 import { type BuiltImage, LazyStage } from '../e2e/lib/lazy-stage.ts';
 import { spread } from './lib/figures.ts';
+import { untilIdle } from './lib/lazy-processes.ts';
 import { MEMORY } from './lib/nginx.ts';
 import { Nydusd } from './lib/nydusd.ts';
 import { firstLine } from './lib/program-start.ts';
@@ -189,8 +190,7 @@ async function aloneRun(take: Take, row: Record<string, number>): Promise<void> 
     }
     take('Pantala, image, nothing runs', await lazily(stage, alone, '--no-prefetch'));
     await stage.umount('mount');
-    dropCaches();
-    await stage.mount(tiny, 'tiny');
+    await serve(stage);
     take('cache hit', await lazily(stage, alone, '--no-prefetch'));
     const { pid } = (await stage.serving()) ?? { pid: 0 };
     row['cache hit, warm'] = (await measured(() => firstLine(stage.scratch.join('mount'), pid))).seconds;
@@ -232,9 +232,15 @@ async function fill({ proxy }: Node, place: Namespace): Promise<void> {
 /** A service that runs as on any node with lazy mounts, after the page cache was dropped. */
 async function readyStage(): Promise<LazyStage> {
   const stage = new LazyStage(near);
-  dropCaches();
-  await stage.mount(tiny, 'tiny');
+  await serve(stage);
   return stage;
+}
+
+/** Has a service run and rest, the page cache dropped. */
+async function serve(stage: LazyStage): Promise<void> {
+  dropCaches();
+  const { workerPid, guardianPid } = await stage.mount(tiny, 'tiny');
+  await untilIdle(workerPid, guardianPid, stage.places.stateDirectory);
 }
 
 async function lazily(stage: LazyStage, source: readonly string[], ...more: readonly string[]): Promise<Start> {
