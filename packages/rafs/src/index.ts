@@ -1,3 +1,4 @@
+export type { ChunkColumns } from './blob/chunk-columns.ts';
 export { type ChunkInformation, decodeChunkInformation, encodeChunkInformation } from './blob/chunk-information.ts';
 export * from './blob/chunk-map.ts';
 export * from './blob/decode.ts';

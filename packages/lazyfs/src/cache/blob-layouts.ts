@@ -4,12 +4,11 @@ import { type ByteRange, lengthOf, PantalaError } from '@pantala/base';
 import {
   BLOB_FEATURES,
   type BlobInfo,
-  type Chunk,
+  type Bootstrap,
+  type ChunkColumns,
   ChunkMap,
-  chunksByBlob,
   META_HEADER_LENGTH,
   needsChunkInformation,
-  type RafsImage,
   readChunkInformation,
 } from '@pantala/rafs';
 import type { ReadOptions } from '../contract.ts';
@@ -30,15 +29,18 @@ export interface LayoutParts {
  *
  * @throws `data-loss` when bootstrap and blob do not belong together; as `BlobSource.read`
  */
-export async function layoutsOf(image: RafsImage, parts: LayoutParts, options: ReadOptions): Promise<ChunkLayout[]> {
-  const chunks = chunksByBlob(image);
-  return Promise.all(image.blobs.map((blob, index) => layoutOf(blob, chunks[index] ?? [], parts, options)));
+export async function layoutsOf(
+  { image, chunksOf }: Bootstrap,
+  parts: LayoutParts,
+  options: ReadOptions,
+): Promise<ChunkLayout[]> {
+  return Promise.all(image.blobs.map((blob, index) => layoutOf(blob, chunksOf(index), parts, options)));
 }
 
 /** The same for one blob. @param chunks the distinct chunks of it that the image uses */
 export async function layoutOf(
   blob: BlobInfo,
-  chunks: readonly Chunk[],
+  chunks: ChunkColumns,
   parts: LayoutParts,
   options: ReadOptions,
 ): Promise<ChunkLayout> {

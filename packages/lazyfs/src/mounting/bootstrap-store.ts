@@ -1,12 +1,17 @@
-import { createHash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
-import { copyFile, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { hash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { copyFile, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { PantalaError } from '@pantala/base';
+import { MAX_BOOTSTRAP_LENGTH } from '@pantala/rafs';
 
-/** Bytes of a bootstrap: 25 million files. */
-const MAX_BOOTSTRAP_LENGTH = 4 * 1024 * 1024 * 1024;
+/** A bootstrap that is kept. */
+export interface KeptBootstrap {
+  /** SHA-256 in hex. */
+  readonly digest: string;
+  /** What the file holds. */
+  readonly bytes: Buffer;
+}
 
 /**
  * Bootstraps of mounted images, each a file of our own named by its digest: the kernel reads metadata from it as long
@@ -27,10 +32,9 @@ export class BootstrapStore {
    * Takes a copy, and checks that.
    *
    * @param expected SHA-256 in hex; undefined: whatever it is
-   * @returns its SHA-256
    * @throws `not-found`; `data-loss` when the digest is another; `invalid-argument` when it is too long
    */
-  async add(file: string, expected: string | undefined): Promise<string> {
+  async add(file: string, expected: string | undefined): Promise<KeptBootstrap> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     const { size } = await stat(file).catch((error: unknown) => {
       throw PantalaError.from(error);
@@ -41,15 +45,15 @@ export class BootstrapStore {
     const copy = join(this.#directory, `.new-${process.pid}-${performance.now()}`);
     try {
       await copyFile(file, copy, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
-      const hash = createHash('sha256');
-      await pipeline(createReadStream(copy), hash);
-      const digest = hash.digest('hex');
+      // Of the copy: whoever has the file that was given may go on to change it.
+      const bytes = await readFile(copy);
+      const digest = hash('sha256', bytes);
       if (expected !== undefined && digest !== expected) {
         throw new PantalaError('data-loss', `bootstrap ${file} has SHA-256 ${digest}, it should have ${expected}`);
       }
       // One that is in use stays: the kernel reads that very file.
       if ((await stat(this.path(digest)).catch(() => undefined)) === undefined) await rename(copy, this.path(digest));
-      return digest;
+      return { digest, bytes };
     } finally {
       await rm(copy, { force: true });
     }

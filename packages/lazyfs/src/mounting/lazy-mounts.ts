@@ -150,8 +150,8 @@ export class LazyMounts implements AsyncDisposable {
         'the fanotify driver cannot fill what is read through loop devices: the kernel asks nobody before these reads',
       );
     }
-    const bootstrap = await this.#bootstraps.add(request.bootstrap, request.bootstrapDigest);
-    const image = await this.#open(bootstrap, request);
+    const { digest: bootstrap, bytes } = await this.#bootstraps.add(request.bootstrap, request.bootstrapDigest);
+    const image = await this.#open(bootstrap, request, bytes);
     const driver = await driverOf(name);
     const mount: Mount = {
       record: {
@@ -197,10 +197,10 @@ export class LazyMounts implements AsyncDisposable {
     return mount;
   }
 
-  async #open(bootstrap: string, request: MountRequest): Promise<OpenedImage> {
+  async #open(bootstrap: string, request: MountRequest, bytes?: Uint8Array): Promise<OpenedImage> {
     const { logger, metrics } = this.#options;
     const parts = { logger, metrics, signal: this.#closing.signal };
-    return openImage(this.#bootstraps.path(bootstrap), request, this.#cache, parts);
+    return openImage(this.#bootstraps.path(bootstrap), request, this.#cache, parts, bytes);
   }
 
   /** The image of a mount, opened once; a failure is forgotten, so that the next reader tries again. */

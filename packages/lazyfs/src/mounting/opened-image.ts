@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { byteStringOf, TokenBucket } from '@pantala/base';
 import { type CredentialSource, type Credentials, dockerConfigCredentials } from '@pantala/oci';
-import { decodeBootstrap, type RafsImage } from '@pantala/rafs';
+import { decodeBootstrap, type RafsImage, readBootstrap } from '@pantala/rafs';
 import { MountAccounting } from '../accounting/index.ts';
 import { type BlobAccess, type BlobCache, type BlobHandle, layoutsOf } from '../cache/index.ts';
 import { type PrefetchPlan, planPrefetch } from '../prefetch/index.ts';
@@ -19,7 +19,7 @@ export interface OpenedImage extends AsyncDisposable {
   readonly accounting: MountAccounting;
   /** From here on these are shown to the registry, in place of the mount's. */
   setCredentials(credentials: Credentials): void;
-  /** Reads the image's tree again: nobody keeps it, for it is larger than everything else of a mount. */
+  /** Reads the image's bootstrap again: nobody keeps it, for it is larger than everything else of a mount. */
   tree(): Promise<RafsImage>;
 }
 
@@ -27,6 +27,7 @@ export interface OpenedImage extends AsyncDisposable {
  * Opens the blobs of an image.
  *
  * @param bootstrap file with a RAFS v6 bootstrap
+ * @param bytes what is in it, where it is known
  * @throws `data-loss` when it is none; `not-found`; as `BlobSource.read` where blobs have chunk information of their own
  */
 export async function openImage(
@@ -34,15 +35,16 @@ export async function openImage(
   request: Pick<MountRequest, 'sources' | 'prefetch' | 'pieceLength' | 'accounting'>,
   cache: BlobCache,
   parts: SourceParts & { readonly signal: AbortSignal },
+  bytes?: Uint8Array,
 ): Promise<OpenedImage> {
-  const tree = async (): Promise<RafsImage> => decodeBootstrap(await readFile(bootstrap));
-  const image = await tree();
+  const checked = readBootstrap(bytes ?? (await readFile(bootstrap)));
+  const { image } = checked;
   await using opening = new AsyncDisposableStack();
   const shown: ShownCredentials = { replaced: undefined };
   const sources = opening.use(sourcesOf(request.sources, shown, parts));
   const accounting = new MountAccounting(image, request.accounting);
   const options = { urgency: 'demand', signal: parts.signal } as const;
-  const layouts = await layoutsOf(image, { directory: cache.directory, fetcher: sources }, options);
+  const layouts = await layoutsOf(checked, { directory: cache.directory, fetcher: sources }, options);
   const blobs: BlobHandle[] = [];
   const { bandwidth, files = [] } = request.prefetch ?? {};
   const access: BlobAccess = {
@@ -62,7 +64,7 @@ export async function openImage(
     sources,
     plan,
     accounting,
-    tree,
+    tree: async () => decodeBootstrap(await readFile(bootstrap)),
     setCredentials: (credentials) => {
       shown.replaced = credentials;
     },

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { ERROR_SURFACES, type Logger, PantalaError } from '@pantala/base';
-import { chunksByBlob, decodeBootstrap } from '@pantala/rafs';
+import { readBootstrap } from '@pantala/rafs';
 import { createLogger } from '@pantala/service';
 import { controlGroups, joinGroups } from '../guardian/control-groups.ts';
 import { TAKE_OVER } from '../guardian/messages.ts';
@@ -105,7 +105,8 @@ async function rehearse({ records, bootstraps }: Places): Promise<void> {
   try {
     const digests = new Set(new MountRecords(records).all().map(({ bootstrap }) => bootstrap));
     for (const digest of [...digests].slice(0, REHEARSED)) {
-      chunksByBlob(decodeBootstrap(await readFile(join(bootstraps, digest))));
+      const { image, chunksOf } = readBootstrap(await readFile(join(bootstraps, digest)));
+      for (const index of image.blobs.keys()) chunksOf(index);
     }
   } catch {
     // Whoever takes over finds it out, and says so.

@@ -14,7 +14,7 @@ import {
   nydusdRoutes,
   prefetch,
 } from '@pantala/lazyfs';
-import { decodeBootstrap, nodeAt } from '@pantala/rafs';
+import { nodeAt, readBootstrap } from '@pantala/rafs';
 import { MetricsRegistry } from '@pantala/service';
 import { Scratch } from '@pantala/testkit';
 import { expect, test } from 'vitest';
@@ -25,13 +25,14 @@ const { signal } = new AbortController();
 /** A worker's API over a real image in a real cache, without a kernel that mounts it. */
 async function rig(directory: string) {
   await using stack = new AsyncDisposableStack();
-  const image = decodeBootstrap(readFileSync(join(IMAGE, 'bootstrap')));
+  const bootstrap = readBootstrap(readFileSync(join(IMAGE, 'bootstrap')));
+  const { image } = bootstrap;
   const metrics = new MetricsRegistry({ process: false });
   const cache = stack.use(await BlobCache.open({ directory }, { metrics }));
   const sources = stack.use(localSources({ directories: [join(IMAGE, 'blobs')] }, { metrics }));
   const accounting = new MountAccounting(image, { files: true, pattern: true, latest: true });
   const access = { fetcher: sources, pieceLength: 0, onRead: accounting.read.bind(accounting) };
-  const layouts = await layoutsOf(image, { directory, fetcher: sources }, { urgency: 'demand', signal });
+  const layouts = await layoutsOf(bootstrap, { directory, fetcher: sources }, { urgency: 'demand', signal });
   const blobs = await Promise.all(layouts.map(async (layout) => stack.use(await cache.blob(layout, access))));
   const events = new ErrorEvents();
   const asked: (ApiMountRequest | string)[] = [];

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PantalaError } from '@pantala/base';
 import { BlobCache, type BlobHandle, layoutsOf, type RegistrySourceOptions, registrySources } from '@pantala/lazyfs';
-import { decodeBootstrap } from '@pantala/rafs';
+import { readBootstrap } from '@pantala/rafs';
 import { type Content, type Oddities, Origin, Scratch } from '@pantala/testkit';
 import { expect, test } from 'vitest';
 
@@ -61,7 +61,7 @@ async function readEverything(image: string, faults: Case): Promise<void> {
   };
   await using sources = registrySources(options);
   await using right = await decodedBlobs(image, scratch.join('right'), stored);
-  const bootstrap = decodeBootstrap(readFileSync(join(FIXTURES, image, 'bootstrap')));
+  const bootstrap = readBootstrap(readFileSync(join(FIXTURES, image, 'bootstrap')));
   await using cache = await BlobCache.open({ directory: scratch.join('cache'), demandDeadline: 4_000 });
   const demand = { urgency: 'demand', signal: AbortSignal.timeout(50_000) } as const;
   const layouts = await layoutsOf(bootstrap, { directory: cache.directory, fetcher: sources }, demand);
@@ -108,7 +108,7 @@ async function decodedBlobs(image: string, directory: string, stored: ReadonlyMa
       return { bytes: (stored.get(id) as Buffer).subarray(start, end), source: 'memory' };
     },
   };
-  const bootstrap = decodeBootstrap(readFileSync(join(FIXTURES, image, 'bootstrap')));
+  const bootstrap = readBootstrap(readFileSync(join(FIXTURES, image, 'bootstrap')));
   const blobs: BlobHandle[] = [];
   for (const layout of await layoutsOf(bootstrap, { directory, fetcher }, options)) {
     const blob = stack.use(await cache.blob(layout, { fetcher }));

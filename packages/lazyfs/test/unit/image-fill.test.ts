@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { shown } from '@pantala/base';
 import { BlobCache, layoutsOf } from '@pantala/lazyfs';
-import { decodeBootstrap, walk } from '@pantala/rafs';
+import { readBootstrap, walk } from '@pantala/rafs';
 import { Scratch } from '@pantala/testkit';
 import { expect, test } from 'vitest';
 import { MemoryFetcher } from '../blob-fixture.ts';
@@ -45,9 +45,9 @@ test.each([
       string,
       Expected
     >;
-    const bootstrap = decodeBootstrap(readFileSync(join(FIXTURES, image, 'bootstrap')));
+    const bootstrap = readBootstrap(readFileSync(join(FIXTURES, image, 'bootstrap')));
     const fetched: string[] = [];
-    const ids = bootstrap.blobs.map(({ id }) => id);
+    const ids = bootstrap.image.blobs.map(({ id }) => id);
     await using cache = await BlobCache.open({ directory: scratch.path });
     const open = async () => {
       await using stack = new AsyncDisposableStack();
@@ -65,7 +65,7 @@ test.each([
     let checked = 0;
     {
       await using opened = await open();
-      for (const { path, node } of walk(bootstrap.root)) {
+      for (const { path, node } of walk(bootstrap.image.root)) {
         if (node.kind !== 'regular') continue;
         const hash = createHash('sha256');
         for (const { blobIndex, uncompressedOffset: start, uncompressedSize } of node.content) {

@@ -2,6 +2,7 @@ import { type ByteRange, PantalaError } from '@pantala/base';
 import { DIGEST_LENGTH } from '../codec/digests.ts';
 import { BLOB_FEATURES, type BlobInfo, type Chunk, type RafsImage } from '../image.ts';
 import type { Node } from '../tree/node.ts';
+import { type ChunkColumns, chunkColumns } from './chunk-columns.ts';
 import type { ChunkInformation } from './chunk-information.ts';
 import type { DecodeUnit, FetchGroup, UnitChunk } from './decode.ts';
 import { CHUNK_INFO_FLAGS, MAX_CHUNK_LENGTH } from './limits.ts';
@@ -48,23 +49,16 @@ export class ChunkMap {
   readonly blob: BlobInfo;
   /** Chunks. */
   readonly count: number;
-  readonly #offsets: Float64Array;
-  readonly #sizes: Uint32Array;
-  readonly #storedOffsets: Float64Array;
-  readonly #storedSizes: Uint32Array;
-  readonly #compressed: Uint8Array;
-  readonly #digests: Uint8Array;
-  /** Of the chunk in the blob's chunk information. */
-  readonly #indexes: Uint32Array;
+  readonly #chunks: ChunkColumns;
   readonly #information: ChunkInformation | undefined;
 
   /**
-   * @param chunks distinct ones of this blob, in any order
+   * @param chunks distinct ones of this blob, objects in any order or columns
    * @param information of the blob; may be left out unless `needsChunkInformation`
    * @throws `data-loss` when chunks overlap or lie outside of the blob; `invalid-argument` without needed information;
    *   `unimplemented` for encrypted blobs
    */
-  constructor(blob: BlobInfo, chunks: readonly Chunk[], information?: ChunkInformation) {
+  constructor(blob: BlobInfo, chunks: ChunkColumns | readonly Chunk[], information?: ChunkInformation) {
     if ((blob.features & BLOB_FEATURES.encrypted) !== 0) {
       throw new PantalaError('unimplemented', `blob ${blob.id} is encrypted, which Pantala does not read`);
     }
@@ -72,45 +66,25 @@ export class ChunkMap {
     if (contexts && information === undefined) {
       throw new PantalaError('invalid-argument', `chunks of blob ${blob.id} are found only with its chunk information`);
     }
+    const given = 'offsets' in chunks ? chunks : chunkColumns(chunks);
     this.blob = blob;
-    this.count = chunks.length;
-    this.#offsets = new Float64Array(chunks.length);
-    this.#sizes = new Uint32Array(chunks.length);
-    this.#storedOffsets = new Float64Array(chunks.length);
-    this.#storedSizes = new Uint32Array(chunks.length);
-    this.#compressed = new Uint8Array(chunks.length);
-    this.#digests = new Uint8Array(chunks.length * DIGEST_LENGTH);
-    this.#indexes = new Uint32Array(chunks.length);
+    this.count = given.count;
     this.#information = contexts ? information : undefined;
-    const stored = this.#information;
-    const ordered = chunks.toSorted((a, b) => a.uncompressedOffset - b.uncompressedOffset);
     let free = 0;
-    for (const [position, chunk] of ordered.entries()) {
-      this.#check(chunk, free);
-      free = chunk.uncompressedOffset + chunk.uncompressedSize;
-      this.#offsets[position] = chunk.uncompressedOffset;
-      this.#sizes[position] = chunk.uncompressedSize;
-      // With batches the bootstrap of nydus-image says neither where a chunk is stored nor that it is compressed.
-      const flags = stored?.flags[chunk.index] ?? 0;
-      const compressed = stored === undefined ? chunk.compressed : (flags & CHUNK_INFO_FLAGS.compressed) !== 0;
-      this.#storedOffsets[position] = stored?.compressedOffset[chunk.index] ?? chunk.compressedOffset;
-      this.#storedSizes[position] = stored?.compressedSize[chunk.index] ?? chunk.compressedSize;
-      this.#compressed[position] = compressed ? 1 : 0;
-      this.#digests.set(chunk.digest, position * DIGEST_LENGTH);
-      this.#indexes[position] = chunk.index;
-    }
+    for (let position = 0; position < given.count; position++) free = this.#check(given, position, free);
+    this.#chunks = this.#information === undefined ? given : storedAs(given, this.#information);
   }
 
   /** Where a chunk lies in the decoded blob. */
   rangeOf(position: number): ByteRange {
-    const start = this.#offsets[position];
+    const start = this.#chunks.offsets[position];
     if (start === undefined) throw new PantalaError('out-of-range', `there is no chunk ${position} of ${this.count}`);
-    return { start, end: start + (this.#sizes[position] as number) };
+    return { start, end: start + (this.#chunks.sizes[position] as number) };
   }
 
   /** Digest of a chunk's content. */
   digestOf(position: number): Uint8Array {
-    return this.#digests.subarray(position * DIGEST_LENGTH, (position + 1) * DIGEST_LENGTH);
+    return this.#chunks.digests.subarray(position * DIGEST_LENGTH, (position + 1) * DIGEST_LENGTH);
   }
 
   /** Positions from `start` up to, not including, `end` of the chunks that touch `range` of the decoded blob. */
@@ -137,29 +111,36 @@ export class ChunkMap {
     return grouped(units, options);
   }
 
-  #check(chunk: Chunk, free: number): void {
-    const refuse = (what: string) =>
-      new PantalaError('data-loss', `blob ${this.blob.id}: chunk ${chunk.index} ${what}`, {
-        details: { blob: this.blob.id, chunk: chunk.index },
-      });
-    const { uncompressedOffset: offset, uncompressedSize: size } = chunk;
-    if (size === 0 || size > MAX_CHUNK_LENGTH) throw refuse(`has ${size} bytes, not 1 to ${MAX_CHUNK_LENGTH}`);
-    if (offset < free)
-      throw refuse(`begins at ${offset} of the decoded blob, before ${free}, where the one before ends`);
-    if (offset + size > this.blob.uncompressedSize) {
-      throw refuse(`ends at ${offset + size}, beyond the ${this.blob.uncompressedSize} bytes of the decoded blob`);
+  /** @returns where the chunk ends in the decoded blob */
+  #check(chunks: ChunkColumns, position: number, free: number): number {
+    const offset = chunks.offsets[position] as number;
+    const size = chunks.sizes[position] as number;
+    const index = chunks.indexes[position] as number;
+    if (size === 0 || size > MAX_CHUNK_LENGTH) this.#refuse(index, `has ${size} bytes, not 1 to ${MAX_CHUNK_LENGTH}`);
+    if (offset < free) {
+      this.#refuse(index, `begins at ${offset} of the decoded blob, before ${free}, where the one before ends`);
+    }
+    const end = offset + size;
+    if (end > this.blob.uncompressedSize) {
+      this.#refuse(index, `ends at ${end}, beyond the ${this.blob.uncompressedSize} bytes of the decoded blob`);
     }
     const information = this.#information;
     if (information === undefined) {
-      if (chunk.compressedSize > MAX_CHUNK_LENGTH) throw refuse(`has ${chunk.compressedSize} stored bytes`);
-      if (!chunk.compressed && chunk.compressedSize !== size) {
-        throw refuse(`is not compressed but has ${chunk.compressedSize} stored bytes for ${size}`);
+      const storedSize = chunks.storedSizes[position] as number;
+      if (storedSize > MAX_CHUNK_LENGTH) this.#refuse(index, `has ${storedSize} stored bytes`);
+      if (chunks.compressed[position] === 0 && storedSize !== size) {
+        this.#refuse(index, `is not compressed but has ${storedSize} stored bytes for ${size}`);
       }
-      return;
+    } else if (information.uncompressedOffset[index] !== offset || information.uncompressedSize[index] !== size) {
+      this.#refuse(index, 'is another one in the blob itself: bootstrap and blob do not belong together');
     }
-    if (information.uncompressedOffset[chunk.index] !== offset || information.uncompressedSize[chunk.index] !== size) {
-      throw refuse('is another one in the blob itself: bootstrap and blob do not belong together');
-    }
+    return end;
+  }
+
+  #refuse(index: number, what: string): never {
+    throw new PantalaError('data-loss', `blob ${this.blob.id}: chunk ${index} ${what}`, {
+      details: { blob: this.blob.id, chunk: index },
+    });
   }
 
   /** The first position at or behind an offset of the decoded blob. */
@@ -168,7 +149,7 @@ export class ChunkMap {
     let high = this.count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.#offsets[middle] as number) < offset) low = middle + 1;
+      if ((this.#chunks.offsets[middle] as number) < offset) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -178,13 +159,13 @@ export class ChunkMap {
   #unitOf(position: number): { unit: DecodeUnit; last: number } {
     const flags = this.#flagsOf(position);
     if ((flags & (CHUNK_INFO_FLAGS.batch | CHUNK_INFO_FLAGS.zran)) !== 0) return this.#contextOf(position, flags);
-    const start = this.#storedOffsets[position] as number;
-    const compressed = this.#compressed[position] === 1;
+    const start = this.#chunks.storedOffsets[position] as number;
+    const compressed = this.#chunks.compressed[position] === 1;
     const unit: DecodeUnit = {
-      range: { start, end: start + (this.#storedSizes[position] as number) },
+      range: { start, end: start + (this.#chunks.storedSizes[position] as number) },
       compressor: compressed ? this.blob.compressor : 'none',
       restart: undefined,
-      size: this.#sizes[position] as number,
+      size: this.#chunks.sizes[position] as number,
       digester: this.blob.digester,
       chunks: [this.#chunkAt(position, 0)],
     };
@@ -192,7 +173,7 @@ export class ChunkMap {
   }
 
   #flagsOf(position: number): number {
-    return this.#information?.flags[this.#indexes[position] as number] ?? 0;
+    return this.#information?.flags[this.#chunks.indexes[position] as number] ?? 0;
   }
 
   #contextOf(position: number, flags: number): { unit: DecodeUnit; last: number } {
@@ -207,7 +188,7 @@ export class ChunkMap {
     while (same(last + 1)) last += 1;
     const chunks: UnitChunk[] = [];
     for (let member = first; member <= last; member++) {
-      chunks.push(this.#chunkAt(member, information.contextOffset[this.#indexes[member] as number] as number));
+      chunks.push(this.#chunkAt(member, information.contextOffset[this.#chunks.indexes[member] as number] as number));
     }
     const { digester } = this.blob;
     const restart = information.restartPoints[context];
@@ -217,7 +198,7 @@ export class ChunkMap {
     }
     const batch = information.batches[context];
     if (batch === undefined) throw new PantalaError('data-loss', `blob ${this.blob.id}: there is no batch ${context}`);
-    const start = this.#storedOffsets[position] as number;
+    const start = this.#chunks.storedOffsets[position] as number;
     const range = { start, end: start + batch.compressedSize };
     const stored = batch.compressedSize === batch.uncompressedSize;
     const compressor = stored ? 'none' : this.blob.compressor;
@@ -225,18 +206,31 @@ export class ChunkMap {
   }
 
   #contextIndex(position: number): number {
-    return this.#information?.context[this.#indexes[position] as number] as number;
+    return this.#information?.context[this.#chunks.indexes[position] as number] as number;
   }
 
   #chunkAt(position: number, at: number): UnitChunk {
     return {
       position,
-      offset: this.#offsets[position] as number,
-      size: this.#sizes[position] as number,
+      offset: this.#chunks.offsets[position] as number,
+      size: this.#chunks.sizes[position] as number,
       at,
       digest: this.digestOf(position).slice(),
     };
   }
+}
+
+/** With batches the bootstrap of nydus-image says neither where a chunk is stored nor that it is compressed. */
+function storedAs(chunks: ChunkColumns, information: ChunkInformation): ChunkColumns {
+  const storedOffsets = new Float64Array(chunks.count);
+  const storedSizes = new Uint32Array(chunks.count);
+  const compressed = new Uint8Array(chunks.count);
+  for (const [position, index] of chunks.indexes.entries()) {
+    storedOffsets[position] = information.compressedOffset[index] as number;
+    storedSizes[position] = information.compressedSize[index] as number;
+    compressed[position] = ((information.flags[index] as number) & CHUNK_INFO_FLAGS.compressed) === 0 ? 0 : 1;
+  }
+  return { ...chunks, storedOffsets, storedSizes, compressed };
 }
 
 /** Neighbours in the stored blob are fetched together. */

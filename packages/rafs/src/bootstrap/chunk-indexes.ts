@@ -1,7 +1,8 @@
+import { DIGEST_LENGTH } from '../codec/digests.ts';
 import type { BlobInfo, Chunk } from '../image.ts';
-import type { FileChunks } from '../tree/node.ts';
-import { type ChunkIndex, chunkFault, DIGEST_LENGTH } from './chunk-table.ts';
+import { chunkFault } from './chunk-table.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, CHUNK_INDEX_LENGTH } from './format.ts';
+import { ListedChunks, type TarChunks } from './image-chunks.ts';
 import { INODE } from './inode.ts';
 import type { BootstrapReader } from './reader.ts';
 import type { Superblock } from './superblock.ts';
@@ -12,42 +13,46 @@ export const CHUNK_INDEX = { indexLow: 0, device_id: 2, blkaddr: 4 } as const;
 
 /** Of chunks of an image that has no chunk table: one whose blobs are tars. */
 const NO_DIGEST = new Uint8Array(DIGEST_LENGTH);
-const NO_CHUNKS: FileChunks = [];
 
 export interface ChunkSource {
   readonly superblock: Superblock;
   readonly blobs: readonly BlobInfo[];
   /** Of an image without chunk table it fills as they are found. */
-  readonly chunks: ChunkIndex;
+  readonly chunks: ListedChunks | TarChunks;
 }
 
-/** The chunk indexes of a file of `size` bytes begin at `offset`; the caller has claimed them. */
+/**
+ * The chunk indexes of a file of `size` bytes begin at `offset`; the caller has claimed them.
+ *
+ * @param each is called with the number of every chunk of the file, in order
+ */
 export function readFileChunks(
   reader: BootstrapReader,
   source: ChunkSource,
   inode: { readonly offset: number; readonly size: number; readonly union: number },
   offset: number,
   refuse: Refuse,
-): FileChunks {
+  each: (number: number) => void,
+): void {
   const { chunkSize } = source.superblock;
+  const { chunks } = source;
   const count = Math.ceil(inode.size / chunkSize);
   const consecutive = checkKernelView(source.superblock, inode, count, refuse);
-  if (count === 0) return NO_CHUNKS;
-  const chunks: Chunk[] = [];
+  let firstBlob = -1;
+  let begin = 0;
   for (let position = 0; position < count; position++) {
     const at = offset + position * CHUNK_INDEX_LENGTH;
     const length = position === count - 1 ? inode.size - position * chunkSize : chunkSize;
-    const chunk = readChunk(reader, source, at, length, refuse);
-    chunks.push(chunk);
-    const first = chunks[0] as Chunk;
-    const follows =
-      chunk.blobIndex === first.blobIndex &&
-      chunk.uncompressedOffset === first.uncompressedOffset + position * chunkSize;
-    if (consecutive && !follows) {
-      refuse('blkaddr', at + CHUNK_INDEX.blkaddr, 'does not follow the chunk before, as i_u says of the whole file');
+    const number = readChunk(reader, source, at, length, refuse);
+    if (consecutive) {
+      const blobIndex = blobIndexAt(reader, at);
+      if (position === 0) [firstBlob, begin] = [blobIndex, chunks.offsetOf(number)];
+      if (blobIndex !== firstBlob || chunks.offsetOf(number) !== begin + position * chunkSize) {
+        refuse('blkaddr', at + CHUNK_INDEX.blkaddr, 'does not follow the chunk before, as i_u says of the whole file');
+      }
     }
+    each(number);
   }
-  return chunks;
 }
 
 /**
@@ -75,8 +80,13 @@ function checkKernelView(
   return count > 1;
 }
 
-function readChunk(reader: BootstrapReader, source: ChunkSource, at: number, length: number, refuse: Refuse): Chunk {
-  const { superblock, blobs } = source;
+function blobIndexAt(reader: BootstrapReader, at: number): number {
+  return (reader.u16(at + CHUNK_INDEX.device_id) & 0xff) - 1;
+}
+
+/** The number of the chunk that an index names. */
+function readChunk(reader: BootstrapReader, source: ChunkSource, at: number, length: number, refuse: Refuse): number {
+  const { superblock, blobs, chunks } = source;
   const high = reader.u16(at + CHUNK_INDEX.device_id);
   const blobIndex = (high & 0xff) - 1;
   const index = (high >> 8) * 2 ** 16 + reader.u16(at + CHUNK_INDEX.indexLow);
@@ -85,29 +95,29 @@ function readChunk(reader: BootstrapReader, source: ChunkSource, at: number, len
   if (blob === undefined) {
     return refuse('device_id', at + CHUNK_INDEX.device_id, `is ${high & 0xff}, but there are ${blobs.length} blobs`);
   }
-  let chunk = source.chunks.get(blobIndex, index);
-  if (chunk === undefined) {
-    if (superblock.blockSize !== 512) {
+  let number = chunks.find(blobIndex, index);
+  if (number < 0) {
+    if (chunks instanceof ListedChunks) {
       return refuse('ci_index', at, `is ${index} of blob ${blobIndex}, which the chunk table does not have`);
     }
-    chunk = tarChunk(blobIndex, index, uncompressedOffset, length);
+    const chunk = tarChunk(blobIndex, index, uncompressedOffset, length);
     const fault = chunkFault(chunk, blob, superblock);
     if (fault?.field === 'index') refuse('ci_index', at, fault.fact);
     if (fault !== undefined)
       refuse('blkaddr', at + CHUNK_INDEX.blkaddr, `makes a chunk whose ${fault.field} ${fault.fact}`);
-    source.chunks.set(chunk);
+    number = chunks.add(chunk);
   }
-  if (chunk.uncompressedOffset !== uncompressedOffset) {
+  if (chunks.offsetOf(number) !== uncompressedOffset) {
     const fact = `is block ${uncompressedOffset / superblock.blockSize}, but chunk ${index} of blob ${blobIndex} is not there`;
     refuse('blkaddr', at + CHUNK_INDEX.blkaddr, fact);
   }
   if (uncompressedOffset + length > blob.uncompressedSize) {
     refuse('blkaddr', at + CHUNK_INDEX.blkaddr, 'puts the chunk behind the end of its blob');
   }
-  if (chunk.uncompressedSize !== length) {
-    refuse('ci_index', at, `is a chunk of ${chunk.uncompressedSize} bytes, but the file needs ${length} there`);
+  if (chunks.sizeOf(number) !== length) {
+    refuse('ci_index', at, `is a chunk of ${chunks.sizeOf(number)} bytes, but the file needs ${length} there`);
   }
-  return chunk;
+  return number;
 }
 
 function tarChunk(blobIndex: number, index: number, offset: number, length: number): Chunk {

@@ -1,7 +1,6 @@
 import { BLOB_FEATURES, type BlobInfo, type Chunk } from '../image.ts';
-import { CHUNK_ENTRY_LENGTH, CHUNK_FLAGS, setUint64 } from './format.ts';
+import { CHUNK_FLAGS, setUint64 } from './format.ts';
 import { type BootstrapReader, refuse } from './reader.ts';
-import type { Superblock } from './superblock.ts';
 
 /** Fields of an entry of the chunk table, with their offset in it. */
 export const CHUNK_FIELDS = {
@@ -19,91 +18,37 @@ export const CHUNK_FIELDS = {
 
 export type ChunkField = keyof typeof CHUNK_FIELDS;
 
-export const DIGEST_LENGTH = 32;
+const KNOWN_CHUNK_FLAGS = CHUNK_FLAGS.compressed | CHUNK_FLAGS.batched | CHUNK_FLAGS.hasCrc32c;
 
-/**
- * Chunks by their blob and their index in it. Most images have nearly all chunks of a blob: an array then is several
- * times faster than a map, which would be too large for a blob that says to have millions and shows a few.
- */
-export class ChunkIndex {
-  readonly #blobs: readonly BlobChunks[];
+/** What stands in an entry besides the digest. */
+export type ChunkFacts = Omit<Chunk, 'digest'>;
 
-  /** `expected` is about how many chunks will come in all. */
-  constructor(blobs: readonly BlobInfo[], expected: number) {
-    let room = expected * DENSE_FACTOR;
-    this.#blobs = blobs.map(({ chunkCount }) => {
-      const length = chunkCount <= room ? chunkCount : 0;
-      room -= length;
-      return { dense: Array.from({ length }, () => undefined), sparse: new Map() };
-    });
-  }
-
-  get(blobIndex: number, index: number): Chunk | undefined {
-    const blob = this.#blobs[blobIndex];
-    if (blob === undefined) return undefined;
-    return index < blob.dense.length ? blob.dense[index] : blob.sparse.get(index);
-  }
-
-  /** Of a blob that there is. */
-  set(chunk: Chunk): void {
-    const { dense, sparse } = this.#blobs[chunk.blobIndex] as BlobChunks;
-    if (chunk.index < dense.length) dense[chunk.index] = chunk;
-    else sparse.set(chunk.index, chunk);
-  }
-}
-
-interface BlobChunks {
-  readonly dense: (Chunk | undefined)[];
-  readonly sparse: Map<number, Chunk>;
-}
-
-/** Entries of arrays for each chunk that there is. */
-const DENSE_FACTOR = 4;
-
-export function readChunks(reader: BootstrapReader, superblock: Superblock, blobs: readonly BlobInfo[]): ChunkIndex {
-  const chunks = new ChunkIndex(blobs, superblock.chunkTable.entries);
-  const { offset: begin, entries } = superblock.chunkTable;
-  const offsets: number[][] = blobs.map(() => []);
-  for (let entry = 0; entry < entries; entry++) {
-    const offset = begin + entry * CHUNK_ENTRY_LENGTH;
-    const chunk = readChunk(reader, offset, blobs);
-    const fault = chunkFault(chunk, blobs[chunk.blobIndex] as BlobInfo, superblock);
-    if (fault !== undefined) refuse(fault.field, offset + CHUNK_FIELDS[fault.field], fault.fact);
-    if (chunks.get(chunk.blobIndex, chunk.index) !== undefined) {
-      refuse('index', offset + CHUNK_FIELDS.index, `is ${chunk.index}, which another chunk of the blob has too`);
-    }
-    chunks.set(chunk);
-    (offsets[chunk.blobIndex] as number[]).push(entry);
-  }
-  for (const ofBlob of offsets) checkApart(reader, begin, ofBlob);
-  return chunks;
-}
-
-function readChunk(reader: BootstrapReader, offset: number, blobs: readonly BlobInfo[]): Chunk {
-  const at = (field: ChunkField): number => offset + CHUNK_FIELDS[field];
-  const blobIndex = reader.u32(at('blob_index'));
+/** @throws `data-loss` when it names no blob, or has unknown flags; all else is left to `chunkFault` */
+export function readChunkFacts(reader: BootstrapReader, offset: number, blobs: readonly BlobInfo[]): ChunkFacts {
+  const blobIndex = reader.u32(offset + CHUNK_FIELDS.blob_index);
   const blob = blobs[blobIndex];
   if (blob === undefined) {
-    return refuse('blob_index', at('blob_index'), `is ${blobIndex}, but there are ${blobs.length} blobs`);
+    const fact = `is ${blobIndex}, but there are ${blobs.length} blobs`;
+    return refuse('blob_index', offset + CHUNK_FIELDS.blob_index, fact);
   }
-  const flags = reader.u32(at('flags'));
-  if ((flags & ~(CHUNK_FLAGS.compressed | CHUNK_FLAGS.batched | CHUNK_FLAGS.hasCrc32c)) !== 0) {
-    refuse('flags', at('flags'), `is 0x${flags.toString(16)}, with bits that RAFS v6 does not have`);
+  const flags = reader.u32(offset + CHUNK_FIELDS.flags);
+  if ((flags & ~KNOWN_CHUNK_FLAGS) !== 0) {
+    const fact = `is 0x${flags.toString(16)}, with bits that RAFS v6 does not have`;
+    refuse('flags', offset + CHUNK_FIELDS.flags, fact);
   }
-  const compressedSize = reader.u32(at('compressed_size'));
+  const compressedSize = reader.u32(offset + CHUNK_FIELDS.compressed_size);
   const inBatches = (blob.features & BLOB_FEATURES.batch) !== 0;
   return {
-    digest: reader.slice(offset, DIGEST_LENGTH),
     blobIndex,
-    index: reader.u32(at('index')),
-    compressedOffset: reader.u64(at('compressed_offset')),
+    index: reader.u32(offset + CHUNK_FIELDS.index),
+    compressedOffset: reader.u64(offset + CHUNK_FIELDS.compressed_offset),
     compressedSize,
-    uncompressedOffset: reader.u64(at('uncompressed_offset')),
-    uncompressedSize: reader.u32(at('uncompressed_size')),
+    uncompressedOffset: reader.u64(offset + CHUNK_FIELDS.uncompressed_offset),
+    uncompressedSize: reader.u32(offset + CHUNK_FIELDS.uncompressed_size),
     compressed: (flags & CHUNK_FLAGS.compressed) !== 0,
     // The real builder marks them by their size alone.
     batched: (flags & CHUNK_FLAGS.batched) !== 0 || (inBatches && compressedSize === 0),
-    crc32c: (flags & CHUNK_FLAGS.hasCrc32c) === 0 ? undefined : reader.u32(at('crc32')),
+    crc32c: (flags & CHUNK_FLAGS.hasCrc32c) === 0 ? undefined : reader.u32(offset + CHUNK_FIELDS.crc32),
   };
 }
 
@@ -114,7 +59,7 @@ export interface ChunkFault {
 
 /** What is wrong with a chunk of `blob`, for reader and writer alike. */
 export function chunkFault(
-  chunk: Chunk,
+  chunk: ChunkFacts,
   blob: BlobInfo,
   image: { readonly chunkSize: number; readonly blockSize: number },
 ): ChunkFault | undefined {
@@ -150,19 +95,6 @@ export function chunkFault(
     return { field: 'compressed_size', fact: `is ${compressedSize} of ${uncompressedSize}, but the chunk is ${how}` };
   }
   return undefined;
-}
-
-/** Chunks of one blob may not share bytes of the decoded blob. */
-function checkApart(reader: BootstrapReader, table: number, entries: readonly number[]): void {
-  const at = (entry: number, field: ChunkField): number => table + entry * CHUNK_ENTRY_LENGTH + CHUNK_FIELDS[field];
-  const sorted = sortedBy(entries, (entry) => reader.u64(at(entry, 'uncompressed_offset')));
-  let end = 0;
-  for (const entry of sorted) {
-    const begin = reader.u64(at(entry, 'uncompressed_offset'));
-    if (begin < end)
-      refuse('uncompressed_offset', at(entry, 'uncompressed_offset'), `is ${begin}, inside another chunk`);
-    end = begin + reader.u32(at(entry, 'uncompressed_size'));
-  }
 }
 
 /** In the order of a whole number of 52 bits for each. */

@@ -6,18 +6,15 @@ import type { Refuse } from './xattrs.ts';
 /** Offsets of the fields of a directory's entry. */
 export const DIRENT = { nid: 0, nameoff: 8, file_type: 10 } as const;
 
-export interface Entry {
-  readonly name: ByteString;
-  readonly nid: number;
-  readonly fileType: number;
-  /** Of the entry in the file, for what is wrong with it. */
-  readonly offset: number;
-}
+/** Takes an entry; `offset` is where it stands in the file, for what is wrong with it. */
+export type EachEntry = (name: ByteString, nid: number, fileType: number, offset: number) => void;
 
 /**
  * The entries of one block, which has `length` bytes from `offset`: an array of entries, then their names. `after` is
  * the last name of the block before, since names ascend through the whole directory: the kernel looks them up by
  * bisection.
+ *
+ * @returns the last name
  */
 export function readBlock(
   reader: BootstrapReader,
@@ -26,14 +23,14 @@ export function readBlock(
   blockSize: number,
   after: ByteString,
   refuse: Refuse,
-): Entry[] {
+  each: EachEntry,
+): ByteString {
   if (length < DIRENT_LENGTH + 1) refuse('dirents', offset, `have ${length} bytes, too few for an entry`);
   const first = reader.u16(offset + DIRENT.nameoff);
   if (first === 0 || first % DIRENT_LENGTH !== 0 || first >= length) {
     refuse('nameoff', offset + DIRENT.nameoff, `is ${first}: not behind a whole number of entries in the block`);
   }
   const count = first / DIRENT_LENGTH;
-  const entries: Entry[] = [];
   let before = after;
   let begin = first;
   for (let index = 0; index < count; index++) {
@@ -53,11 +50,11 @@ export function readBlock(
     if (name <= before) refuse('name', offset + begin, 'does not follow the name before it in the order of bytes');
     const nid = reader.u64(entryAt);
     if (nid === 0) refuse('nid', entryAt, 'is 0, which directories cannot show');
-    entries.push({ name, nid, fileType: reader.u8(entryAt + DIRENT.file_type), offset: entryAt });
+    each(name, nid, reader.u8(entryAt + DIRENT.file_type), entryAt);
     before = name;
     begin = end;
   }
-  return entries;
+  return before;
 }
 
 /** What follows the last name of a full block is zeros; others end with it. */

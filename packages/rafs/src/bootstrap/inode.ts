@@ -16,66 +16,57 @@ export const EXTENDED = {
 } as const;
 export const INODE = { i_format: 0, i_xattr_icount: 2, i_mode: 4, i_u: 16, i_ino: 20 } as const;
 
-/** What stands in an inode. */
-export interface RawInode {
-  readonly offset: number;
-  readonly extended: boolean;
-  readonly length: number;
-  readonly format: number;
-  readonly xattrCount: number;
-  readonly mode: number;
-  readonly size: number;
-  readonly union: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly seconds: number;
-  readonly nanoseconds: number;
-  readonly links: number;
-  /** Bytes that are reserved here and must be 0. */
-  readonly reserved: number;
-}
-
 /** Length of the inode whose first two bytes are `format`. */
 export function inodeLength(format: number): number {
   return (format & FORMAT_EXTENDED) === 0 ? COMPACT_INODE_LENGTH : EXTENDED_INODE_LENGTH;
 }
 
-/** The caller has made sure that the whole inode lies in the file. */
-export function readRawInode(reader: BootstrapReader, offset: number, superblock: Superblock): RawInode {
-  const format = reader.u16(offset);
-  const common = {
-    offset,
-    format,
-    xattrCount: reader.u16(offset + INODE.i_xattr_icount),
-    mode: reader.u16(offset + INODE.i_mode),
-    union: reader.u32(offset + INODE.i_u),
-  };
-  if ((format & FORMAT_EXTENDED) === 0) {
-    return {
-      ...common,
-      extended: false,
-      length: COMPACT_INODE_LENGTH,
-      size: reader.u32(offset + COMPACT.i_size),
-      uid: reader.u16(offset + COMPACT.i_uid),
-      gid: reader.u16(offset + COMPACT.i_gid),
-      seconds: superblock.buildTime.seconds,
-      nanoseconds: superblock.buildTime.nanoseconds,
-      links: reader.u16(offset + COMPACT.i_nlink),
-      reserved: reader.u32(offset + COMPACT.i_mtime),
-    };
+/** What stands in an inode. One is used for many, one after the other: a bootstrap has a million of them. */
+export class Inode {
+  offset = 0;
+  extended = false;
+  length = 0;
+  format = 0;
+  xattrCount = 0;
+  mode = 0;
+  size = 0;
+  union = 0;
+  uid = 0;
+  gid = 0;
+  seconds = 0;
+  nanoseconds = 0;
+  links = 0;
+  /** Bytes that are reserved here and must be 0. */
+  reserved = 0;
+
+  /** The caller has made sure that the whole inode lies in the file. */
+  read(reader: BootstrapReader, offset: number, superblock: Superblock): void {
+    this.offset = offset;
+    this.format = reader.u16(offset);
+    this.xattrCount = reader.u16(offset + INODE.i_xattr_icount);
+    this.mode = reader.u16(offset + INODE.i_mode);
+    this.union = reader.u32(offset + INODE.i_u);
+    this.extended = (this.format & FORMAT_EXTENDED) !== 0;
+    if (this.extended) {
+      this.length = EXTENDED_INODE_LENGTH;
+      this.size = reader.u64(offset + EXTENDED.i_size);
+      this.uid = reader.u32(offset + EXTENDED.i_uid);
+      this.gid = reader.u32(offset + EXTENDED.i_gid);
+      this.seconds = reader.i64(offset + EXTENDED.i_mtime);
+      this.nanoseconds = reader.u32(offset + EXTENDED.i_mtime_nsec);
+      this.links = reader.u32(offset + EXTENDED.i_nlink);
+      this.reserved = reader.u16(offset + EXTENDED.i_nb);
+    } else {
+      this.length = COMPACT_INODE_LENGTH;
+      this.size = reader.u32(offset + COMPACT.i_size);
+      this.uid = reader.u16(offset + COMPACT.i_uid);
+      this.gid = reader.u16(offset + COMPACT.i_gid);
+      this.seconds = superblock.buildTime.seconds;
+      this.nanoseconds = superblock.buildTime.nanoseconds;
+      this.links = reader.u16(offset + COMPACT.i_nlink);
+      this.reserved = reader.u32(offset + COMPACT.i_mtime);
+    }
   }
-  return {
-    ...common,
-    extended: true,
-    length: EXTENDED_INODE_LENGTH,
-    size: reader.u64(offset + EXTENDED.i_size),
-    uid: reader.u32(offset + EXTENDED.i_uid),
-    gid: reader.u32(offset + EXTENDED.i_gid),
-    seconds: reader.i64(offset + EXTENDED.i_mtime),
-    nanoseconds: reader.u32(offset + EXTENDED.i_mtime_nsec),
-    links: reader.u32(offset + EXTENDED.i_nlink),
-    reserved: reader.u16(offset + EXTENDED.i_nb),
-  };
 }
 
 const KIND_OF_MODE = new Map<number, NodeKind>(

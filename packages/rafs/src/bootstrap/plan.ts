@@ -2,7 +2,8 @@ import { type ByteString, PantalaError, shown } from '@pantala/base';
 import { type Chunk, type RafsImage, sameChunk } from '../image.ts';
 import type { Directory, FileChunks, Node, RegularFile } from '../tree/node.ts';
 import { sortedNames } from '../tree/walk.ts';
-import { ChunkIndex, chunkFault } from './chunk-table.ts';
+import { ChunkNumbers } from './chunk-numbers.ts';
+import { chunkFault } from './chunk-table.ts';
 import { directoryLength } from './directory.ts';
 import { CHUNK_INDEX_LENGTH, EXTENDED_INODE_LENGTH, MAX_NAME_LENGTH, roundUp } from './format.ts';
 import { MAX_DEPTH, MAX_NAMES, MAX_TARGET_LENGTH } from './limits.ts';
@@ -59,7 +60,7 @@ class Planner {
   readonly #directories: PlannedDirectory[] = [];
   readonly #positions = new Map<Node, number>();
   readonly #chunks: Chunk[] = [];
-  readonly #chunkIndex: ChunkIndex;
+  readonly #chunkNumbers: ChunkNumbers;
   #names = 0;
   #hasXattrs = false;
 
@@ -67,7 +68,7 @@ class Planner {
     this.#image = image;
     this.#space = new Space(image.blockSize);
     const chunks = image.blobs.reduce((sum, blob) => sum + blob.chunkCount, 0);
-    this.#chunkIndex = new ChunkIndex(image.blobs, Math.min(chunks, MAX_EXPECTED_CHUNKS));
+    this.#chunkNumbers = new ChunkNumbers(image.blobs, Math.min(chunks, MAX_EXPECTED_CHUNKS));
   }
 
   plan(): Plan {
@@ -208,7 +209,7 @@ class Planner {
       const fact = `needs ${length} bytes as chunk ${index}, which has ${chunk.uncompressedSize}`;
       throw new PantalaError('invalid-argument', fact);
     }
-    const known = this.#chunkIndex.get(chunk.blobIndex, chunk.index);
+    const known = this.#chunks[this.#chunkNumbers.get(chunk.blobIndex, chunk.index)];
     if (known === chunk) return;
     if (known !== undefined) {
       if (sameChunk(known, chunk)) return;
@@ -223,8 +224,7 @@ class Planner {
     if (fault !== undefined) {
       throw new PantalaError('invalid-argument', `has a chunk whose ${fault.field} ${fault.fact}`);
     }
-    this.#chunkIndex.set(chunk);
-    this.#chunks.push(chunk);
+    this.#chunkNumbers.set(chunk.blobIndex, chunk.index, this.#chunks.push(chunk) - 1);
   }
 
   /** Says of which file an error speaks. */

@@ -1,4 +1,4 @@
-import { type ByteString, byteString } from '@pantala/base';
+import type { ByteString } from '@pantala/base';
 import { malformed } from '../malformed.ts';
 
 /**
@@ -54,7 +54,12 @@ export class BootstrapReader {
   }
 
   string(offset: number, end: number): ByteString {
-    return byteString(this.bytes.subarray(offset, end));
+    return this.bytes.toString('latin1', offset, end);
+  }
+
+  /** Copies `length` bytes from `offset` to `at` of `target`. */
+  copy(target: Uint8Array, at: number, offset: number, length: number): void {
+    this.bytes.copy(target, at, offset, offset + length);
   }
 
   /** Of the bootstrap's own memory, which the caller must not change afterwards. */

@@ -1,6 +1,15 @@
 import { compareTrees, type EntryFacts, type Fact, readTreeFile } from '@pantala/testkit';
 import { describe, expect, it } from 'vitest';
-import { decodeBootstrap, nodeAt, type RafsImage, type RegularFile, walk } from '../../src/index.ts';
+import {
+  ChunkMap,
+  chunksByBlob,
+  decodeBootstrap,
+  nodeAt,
+  type RafsImage,
+  type RegularFile,
+  readBootstrap,
+  walk,
+} from '../../src/index.ts';
 import { factsOf } from '../support/facts.ts';
 import { fixture, fixturePath } from '../support/fixtures.ts';
 
@@ -11,6 +20,11 @@ function image(name: string): RafsImage {
 function differences(name: string, tree: string, except: (path: string, facts: EntryFacts) => readonly Fact[]) {
   const expected = readTreeFile(fixturePath(`nydus-tools/src/${tree}.expect.json`));
   return compareTrees(expected, factsOf(image(name).root), { without: ['sha'], except });
+}
+
+function placesOf(map: ChunkMap) {
+  const everything = { start: 0, end: map.blob.uncompressedSize };
+  return map.fetchGroups(everything, { maxLength: 0, maxGap: 0 }).flatMap(({ units }) => units);
 }
 
 /** What nydus-image loses: the root's time and hard links of all but regular files. */
@@ -70,6 +84,26 @@ describe('bootstraps of the real builder', () => {
         chunkInfo: { compressor: 'none', offset: 8314, compressedSize: 32, uncompressedSize: 32 },
       },
     ]);
+  });
+
+  it.each(['m-zstd', 'm-cs0x10000-lz4', 'l-merge-tar', 't-tar-rafs', 'm-prefetch-fs'])(
+    '%s: a blob has the chunks of the files, whoever looks at the files',
+    (name) => {
+      const { image: read, chunksOf } = readBootstrap(fixture(`nydus-tools/${name}/bootstrap`));
+      const found = read.blobs.map((blob, index) => placesOf(new ChunkMap(blob, chunksOf(index))));
+      const expected = chunksByBlob(read).map((chunks, index) =>
+        placesOf(new ChunkMap(read.blobs[index] as (typeof read.blobs)[0], chunks)),
+      );
+      expect(found).toEqual(expected);
+      expect(found.flat().length).toBeGreaterThan(0);
+    },
+  );
+
+  it('files that are to be prefetched are those of the tree', () => {
+    const { root, prefetch } = image('m-prefetch-fs');
+    const all = new Set([...walk(root)].map(({ node }) => node));
+    expect(prefetch.length).toBeGreaterThan(0);
+    expect(prefetch.every((node) => all.has(node))).toBe(true);
   });
 
   it('files know their chunks', () => {
