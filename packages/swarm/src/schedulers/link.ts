@@ -55,7 +55,10 @@ export class SchedulerLink implements AsyncDisposable {
   readonly #talk;
   readonly #deps: LinkDependencies;
   readonly #stop = new AbortController();
-  readonly #settled = new Deferred();
+  /** Resolves at the end of the attempt to reach it that is under way or comes next, either way. */
+  #attempt = new Deferred();
+  /** Ends the pause before the next attempt. */
+  #hurry = new Deferred();
   readonly #listeners = new Map<string, Set<DigestListener>>();
   readonly #running: Promise<void>;
   #queue: MessageQueue<Sent<typeof pantalaV1.ConverseRequestSchema>> | undefined;
@@ -100,9 +103,14 @@ export class SchedulerLink implements AsyncDisposable {
     return this.#alone && monotonicNow() >= this.#companyUntil;
   }
 
-  /** Settles once the first attempt to reach it has ended, either way. */
-  get settled(): Promise<void> {
-    return this.#settled.promise;
+  /** Tries to reach it without waiting for the next turn. @returns whether it is up then */
+  async reach(): Promise<boolean> {
+    if (!this.up) {
+      const attempt = this.#attempt.promise;
+      this.#hurry.resolve();
+      await attempt;
+    }
+    return this.up;
   }
 
   /** Sends something if the conversation is open; what is lost otherwise is told again after the next connect. */
@@ -160,11 +168,21 @@ export class SchedulerLink implements AsyncDisposable {
         }
       }
       this.#setUp(false);
-      this.#settled.resolve();
-      await sleep(pauses.next(), signal).catch(() => undefined);
+      this.#attempt.resolve();
+      this.#attempt = new Deferred();
+      this.#hurry = new Deferred();
+      await this.#pause(pauses.next(), signal);
     }
     this.#setUp(false);
-    this.#settled.resolve();
+    this.#attempt.resolve();
+  }
+
+  /** Until the next attempt is due, or somebody needs the scheduler. */
+  async #pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const slept = sleep(milliseconds, AbortSignal.any([signal, over.signal])).catch(() => undefined);
+    await Promise.race([slept, this.#hurry.promise]);
+    over.abort();
   }
 
   /** Announces until that is answered. */
@@ -205,7 +223,7 @@ export class SchedulerLink implements AsyncDisposable {
         if (!this.#pantala) {
           this.#pantala = true;
           this.#setUp(true);
-          this.#settled.resolve();
+          this.#attempt.resolve();
         }
         this.#received(response);
       }
@@ -225,7 +243,7 @@ export class SchedulerLink implements AsyncDisposable {
 
   async #announceOnly(signal: AbortSignal): Promise<void> {
     this.#setUp(true);
-    this.#settled.resolve();
+    this.#attempt.resolve();
     while (!signal.aborted) {
       await sleep(this.#deps.options.announceInterval, signal);
       await this.#announce(signal);

@@ -8,7 +8,7 @@ import { SchedulerLink, TASKS_PER_MESSAGE } from './link.ts';
 
 /** Characters of a task's id that decide which scheduler it belongs to (upstream's rule). */
 const KEY_LENGTH = 5;
-/** Milliseconds that a download waits for the first word from schedulers when the process has just started. */
+/** Milliseconds that a download waits for a scheduler when none is up: the process or the scheduler has just started. */
 const FIRST_WORD_TIMEOUT = 500;
 
 /** Milliseconds for which complete tasks are gathered before schedulers hear of them. */
@@ -27,7 +27,7 @@ export class Schedulers implements AsyncDisposable {
   readonly #links = new Map<string, SchedulerLink>();
   /** Of the schedulers that were up when it was last looked at. */
   #ring = new HashRing([]);
-  /** A download has waited for the first word in vain: the next ones do not. */
+  /** A download has waited in vain: the next ones do not, until a scheduler was up again. */
   #silent = false;
   /** Tasks that are complete, and the peers that hold them, to be told of together. */
   readonly #complete = new Map<StoredTask, string>();
@@ -69,9 +69,14 @@ export class Schedulers implements AsyncDisposable {
     return name === undefined ? undefined : this.#links.get(name);
   }
 
-  /** Waits until a scheduler has answered or all have failed, but not for long. */
+  /** Waits until a scheduler is up or none can be reached, but not for long. */
   async firstWord(): Promise<void> {
-    if (this.#silent || this.#links.size === 0 || [...this.#links.values()].some((link) => link.up)) return;
+    if (this.#links.size === 0) return;
+    if ([...this.#links.values()].some((link) => link.up)) {
+      this.#silent = false;
+      return;
+    }
+    if (this.#silent) return;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(() => {
@@ -79,11 +84,10 @@ export class Schedulers implements AsyncDisposable {
         resolve();
       }, FIRST_WORD_TIMEOUT);
     });
-    const settled = [...this.#links.values()].map(async (link) => {
-      await link.settled;
-      if (!link.up) throw new PantalaError('unavailable', `${link.name} is out of reach`);
+    const reached = [...this.#links.values()].map(async (link) => {
+      if (!(await link.reach())) throw new PantalaError('unavailable', `${link.name} is out of reach`);
     });
-    await Promise.race([Promise.any(settled).catch(() => undefined), late]);
+    await Promise.race([Promise.any(reached).catch(() => undefined), late]);
     clearTimeout(timer);
   }
 
