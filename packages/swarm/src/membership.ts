@@ -185,7 +185,13 @@ export class Membership implements AsyncDisposable {
     this.#report();
     this.#finished = true;
     this.#over.resolve();
-    this.#session?.finished();
+    if (this.#session !== undefined) this.#session.finished();
+    else if (!this.#registering) this.#tellComplete();
+  }
+
+  /** A scheduler that knew of a part hears that it is the whole now, without a session. */
+  #tellComplete(): void {
+    this.#deps.env.schedulers.tellComplete(this.#deps.task, this.#deps.peerId);
   }
 
   /** Readers were told that it cannot be had, and nobody has come since. */
@@ -217,7 +223,7 @@ export class Membership implements AsyncDisposable {
     await env.schedulers.firstWord();
     this.#registering = false;
     if (alone && this.#finished) {
-      env.schedulers.tellComplete(task, peerId);
+      this.#tellComplete();
       return;
     }
     this.#alone = false;
@@ -225,7 +231,8 @@ export class Membership implements AsyncDisposable {
     if (this.#closed && !this.#finished) return;
     const link = env.schedulers.linkOf(task.description.id);
     if (link === undefined) {
-      this.#withoutScheduler();
+      if (this.#finished) this.#tellComplete();
+      else this.#withoutScheduler();
       return;
     }
     this.#deps.digestsExpected(link.pantala);
@@ -270,7 +277,8 @@ export class Membership implements AsyncDisposable {
 
   #lost(error: PantalaError): void {
     this.#session = undefined;
-    if (this.#closed) return;
+    if (this.#finished) this.#tellComplete();
+    if (this.#closed || this.#finished) return;
     this.#deps.logger.debug('the scheduler is lost', { reason: error.message });
     this.#lostAt = monotonicNow();
     if (error.code === 'failed-precondition' || error.code === 'resource-exhausted') {

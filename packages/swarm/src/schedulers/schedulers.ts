@@ -98,6 +98,8 @@ export class Schedulers implements AsyncDisposable {
 
   /** Tells of a task that is complete without having been registered; several together, a little later. */
   tellComplete(task: StoredTask, peerId: string): void {
+    // Who comes up hears of everything that is held.
+    if (![...this.#links.values()].some((link) => link.up)) return;
     this.#complete.set(task, peerId);
     this.#telling ??= setTimeout(() => {
       this.#telling = undefined;

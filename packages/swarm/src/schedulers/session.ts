@@ -48,6 +48,8 @@ export class SchedulerSession implements AsyncDisposable {
   #started = false;
   #fromSource = false;
   #over = false;
+  /** Its holder was said to have everything. */
+  #complete = false;
 
   /** @param stream is this session's from now on */
   constructor(stream: Announcement, hostId: string, peerId: string, task: StoredTask, listener: SessionListener) {
@@ -131,6 +133,7 @@ export class SchedulerSession implements AsyncDisposable {
 
   /** Everything is held and right. */
   finished(): void {
+    this.#complete = true;
     if (!this.#started && !this.#fromSource) this.#start();
     if (this.#fromSource && !this.#started) this.#send({ case: 'downloadPeerBackToSourceFinishedRequest', value: {} });
     else this.#send({ case: 'downloadPeerFinishedRequest', value: {} });
@@ -160,6 +163,8 @@ export class SchedulerSession implements AsyncDisposable {
 
   async #read(): Promise<void> {
     let error = new PantalaError('unavailable', `${this.link.name} ended the announcement`);
+    // Whether what was sent last has arrived is known by an orderly end alone.
+    let broken = false;
     try {
       for await (const { response } of this.#stream.responses) {
         if (this.#over) continue;
@@ -167,8 +172,9 @@ export class SchedulerSession implements AsyncDisposable {
       }
     } catch (thrown) {
       error = PantalaError.from(thrown);
+      broken = true;
     }
-    if (this.#over) return;
+    if (this.#over && !(broken && this.#complete)) return;
     this.#finish();
     this.#listener.sessionLost(error);
   }
