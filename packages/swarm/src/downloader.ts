@@ -1,11 +1,7 @@
 import { tmpdir } from 'node:os';
 import {
-  BLOCK_LENGTH,
   type BlockRun,
   type ByteRange,
-  blobDigestOfUrl,
-  defaultPieceLength,
-  type Geometry,
   hostId,
   type Logger,
   Lru,
@@ -14,34 +10,23 @@ import {
   monotonicNow,
   PantalaError,
   type RateLimiter,
-  SingleFlight,
   taskId as taskIdOf,
 } from '@pantala/base';
-import type { StoredTask, TaskDescription, TaskStore } from '@pantala/store';
-import { type Origin, type OriginBody, ParentPool } from '@pantala/transfer';
+import type { StoredTask, TaskStore } from '@pantala/store';
+import { type Origin, ParentPool } from '@pantala/transfer';
 import { Conductor, type OriginFacts } from './conductor.ts';
-import {
-  type DownloadRequest,
-  type OpenTask,
-  type Swarm,
-  type TaskNewsEvent,
-  type TaskWatcher,
-  URGENT_LENGTH,
-} from './contract.ts';
+import type { DownloadRequest, OpenTask, Swarm, TaskNewsEvent, TaskWatcher } from './contract.ts';
 import type { Environment } from './environment.ts';
 import { heldTask } from './held-tasks.ts';
 import { swarmMetrics } from './metrics.ts';
 import { TaskNewsBoard } from './news/task-news.ts';
 import type { ServerAddress, SwarmOptions, SwarmOptionsGiven } from './options.ts';
-import { spoolContent } from './origin-spool.ts';
 import { ParentHosts } from './parents/parent-hosts.ts';
-import { Announcement } from './schedulers/announcement.ts';
 import type { HostFacts } from './schedulers/host-message.ts';
-import type { SchedulerLink } from './schedulers/link.ts';
 import { Schedulers } from './schedulers/schedulers.ts';
+import { TaskCreation, WHOLE } from './task-creation.ts';
 import { TaskDoneLog } from './task-done-log.ts';
 import { TaskReader } from './task-reader.ts';
-import { digestBlocks } from './verification.ts';
 import { WholeDigests } from './whole-digest/whole-digest.ts';
 
 export interface DownloaderDependencies {
@@ -57,12 +42,6 @@ export interface DownloaderDependencies {
   readonly downloadRatePerPeer?: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
-}
-
-/** A task that is new here. */
-interface CreatedTask {
-  readonly task: StoredTask;
-  readonly origin: OriginFacts;
 }
 
 /** Upstream's interval of AnnounceHost is five minutes; ten seconds notice a lost scheduler ten times sooner. */
@@ -100,11 +79,9 @@ class Downloads implements Swarm {
   readonly #conductors = new Map<string, Conductor>();
   readonly #idleSince = new Map<Conductor, number>();
   readonly #prefetched = new Set<Conductor>();
-  /** Bytes that origins send already, for downloads that begin at once. */
-  readonly #begun = new Map<string, { readonly body: OriginBody; readonly at: number }>();
   readonly #ids = new Lru<string, string>(MAX_KNOWN_IDS);
   readonly #boards = new Map<string, TaskNewsBoard>();
-  readonly #creating = new SingleFlight<string, CreatedTask>();
+  readonly #creation: TaskCreation;
   readonly #done: TaskDoneLog;
   readonly #sweeper: NodeJS.Timeout;
   readonly #closing = new Set<Promise<void>>();
@@ -132,6 +109,7 @@ class Downloads implements Swarm {
         hostFacts: hostFacts ?? (() => ({})),
       }),
     };
+    this.#creation = new TaskCreation(this.#env);
     this.#done = new TaskDoneLog(logger, options.host.ip, options.verbose);
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_INTERVAL);
     this.#sweeper.unref();
@@ -147,9 +125,7 @@ class Downloads implements Swarm {
     let task = this.#env.store.get(id);
     let origin: OriginFacts = { ranges: true };
     if (task === undefined) {
-      ({ task, origin } = await this.#creating.run(id, signal, (flight) =>
-        this.#create(id, request, whole === true ? WHOLE : range, flight),
-      ));
+      ({ task, origin } = await this.#creation.create(id, request, whole === true ? WHOLE : range, signal));
     }
     const { ranges } = origin;
     const hit = range === undefined ? task.complete : task.has(range);
@@ -214,7 +190,7 @@ class Downloads implements Swarm {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     clearInterval(this.#sweeper);
-    this.#dropBegun(Number.POSITIVE_INFINITY);
+    this.#creation.dropBegun(Number.POSITIVE_INFINITY);
     for (const conductor of this.#conductors.values()) this.#close(conductor);
     await Promise.all(this.#closing);
     await this.#env.schedulers[Symbol.asyncDispose]();
@@ -243,8 +219,7 @@ class Downloads implements Swarm {
       running.join(request);
       return running;
     }
-    const body = this.#begun.get(id)?.body;
-    this.#begun.delete(id);
+    const body = this.#creation.takeBegun(id);
     const facts = body === undefined ? origin : { ...origin, body };
     const conductor = new Conductor(this.#env, task, request, facts, {
       completed: (completed) => this.#completed(completed),
@@ -282,7 +257,7 @@ class Downloads implements Swarm {
   /** Ends downloads whose readers have been silent, and notes what was read of them. */
   #sweep(): void {
     const now = monotonicNow();
-    this.#dropBegun(now - SWEEP_INTERVAL);
+    this.#creation.dropBegun(now - SWEEP_INTERVAL);
     for (const conductor of this.#conductors.values()) {
       if (!conductor.idle) {
         this.#idleSince.delete(conductor);
@@ -296,121 +271,9 @@ class Downloads implements Swarm {
     }
   }
 
-  /** Whoever asked went away before the download began. */
-  #dropBegun(before: number): void {
-    for (const [id, { body, at }] of this.#begun) {
-      if (at > before) continue;
-      this.#begun.delete(id);
-      void body[Symbol.asyncDispose]();
-    }
-  }
-
   *#heldTasks() {
     for (const task of this.#env.store.tasks()) {
       if (task.blocks.count > 0) yield heldTask(task, this.#conductors.get(task.description.id)?.peerId);
-    }
-  }
-
-  /**
-   * Learns from the origin what the resource is, and creates its task.
-   *
-   * @param wanted what will be read first, where that is known
-   */
-  async #create(
-    id: string,
-    request: DownloadRequest,
-    wanted: ByteRange | undefined,
-    signal: AbortSignal,
-  ): Promise<CreatedTask> {
-    if (request.disableBackToSource === true && !this.#env.schedulers.configured) {
-      throw new PantalaError('unavailable', 'there are no peers, and the request forbids to ask the origin');
-    }
-    const ask = { url: request.url, headers: request.requestHeaders, signal };
-    const link = this.#env.schedulers.linkOf(id);
-    const announcement = link === undefined || link.alone ? undefined : new Announcement(link);
-    let body: OriginBody | undefined;
-    try {
-      const first = this.#nobodyElse(link) ? beginningOf(wanted) : undefined;
-      const begun = first === undefined ? undefined : await this.#env.origin.begin({ ...ask, ...first });
-      body = begun?.body;
-      const stat = begun?.stat ?? (await this.#env.origin.stat(ask));
-      if (stat.contentLength === undefined) {
-        announcement?.[Symbol.dispose]();
-        return { task: await this.#createSpooled(id, request, signal), origin: { ranges: false } };
-      }
-      const task = await this.#env.store.create(this.#describe(id, request, stat.contentLength, stat.headers));
-      if (body !== undefined) this.#begun.set(id, { body, at: monotonicNow() });
-      return { task, origin: { ranges: stat.acceptsRanges, ...(announcement === undefined ? {} : { announcement }) } };
-    } catch (error) {
-      await body?.[Symbol.asyncDispose]();
-      announcement?.[Symbol.dispose]();
-      throw error;
-    }
-  }
-
-  /** Whether the origin alone can be asked, so that its first answer may as well bring bytes. */
-  #nobodyElse(link: SchedulerLink | undefined): boolean {
-    const { schedulers, options } = this.#env;
-    return link === undefined ? !schedulers.configured && options.staticSeeds.length === 0 : link.alone;
-  }
-
-  #describe(
-    id: string,
-    request: DownloadRequest,
-    contentLength: number,
-    responseHeaders: Readonly<Record<string, string>>,
-  ): TaskDescription {
-    const blob = blobDigestOfUrl(request.url);
-    // Only what the task's id vouches for: a caller's own digest is checked on what that caller gets, or one who names
-    // a wrong digest would void what everybody else was given.
-    const digest = blob === undefined ? undefined : `sha256:${blob}`;
-    return {
-      id,
-      url: request.url,
-      contentLength,
-      pieceLength: request.pieceLength ?? defaultPieceLength(contentLength),
-      responseHeaders,
-      ...(digest === undefined ? {} : { digest }),
-      ...(request.tag === undefined ? {} : { tag: request.tag }),
-      ...(request.application === undefined ? {} : { application: request.application }),
-    };
-  }
-
-  /** An origin that does not say how long its content is: all of it comes first. */
-  async #createSpooled(id: string, request: DownloadRequest, signal: AbortSignal): Promise<StoredTask> {
-    const { origin, options, store } = this.#env;
-    const ask = { url: request.url, headers: request.requestHeaders, signal };
-    const digest = blobDigestOfUrl(request.url);
-    await using spooled = await spoolContent(origin, ask, options.spoolDirectory, digest);
-    const task = await store.create(this.#describe(id, request, spooled.contentLength, spooled.headers));
-    const { geometry } = task;
-    for (const run of spoolRuns(geometry)) {
-      const data = await spooled.read(geometry.runRange(run));
-      await task.write(run, data, digestBlocks(geometry, run, data), 'checked');
-    }
-    await task.promote();
-    return task;
-  }
-}
-
-/** All of a content whose length is not known yet. */
-const WHOLE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
-
-/** What to ask for at once when `wanted` is what will be read: whole blocks of all of it, or of a small range. */
-function beginningOf(wanted: ByteRange | undefined): { readonly range?: ByteRange } | undefined {
-  if (wanted === undefined || wanted === WHOLE) return wanted && {};
-  if (lengthOf(wanted) > URGENT_LENGTH) return undefined;
-  const start = wanted.start - (wanted.start % BLOCK_LENGTH);
-  return { range: { start, end: Math.ceil(wanted.end / BLOCK_LENGTH) * BLOCK_LENGTH } };
-}
-
-/** The blocks of a task in runs of at most a megabyte within one piece. */
-function* spoolRuns(geometry: Geometry): Generator<BlockRun> {
-  const longest = 64;
-  for (let piece = 0; piece < geometry.pieceCount; piece++) {
-    const blocks = geometry.pieceBlocks(piece);
-    for (let first = blocks.first; first < blocks.first + blocks.count; first += longest) {
-      yield { first, count: Math.min(longest, blocks.first + blocks.count - first) };
     }
   }
 }
