@@ -11,6 +11,7 @@ export * from './local-sockets.ts';
 export * from './logger.ts';
 export * from './lru.ts';
 export * from './metrics.ts';
+export * from './node-http.ts';
 export * from './ranges.ts';
 export * from './rate-limit.ts';
 export * from './semaphore.ts';

@@ -1,16 +1,10 @@
 import { once } from 'node:events';
-import {
-  type ClientRequest,
-  Agent as HttpAgent,
-  request as httpRequest,
-  type IncomingMessage,
-  type RequestOptions,
-} from 'node:http';
+import type { ClientRequest, Agent as HttpAgent, IncomingMessage, RequestOptions } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { urlToHttpOptions } from 'node:url';
-import { AbortScope, PantalaError } from '@pantala/base';
+import { AbortScope, nodeHttp, PantalaError } from '@pantala/base';
 
 /** What a body is made from, each time that its request is sent. */
 export type BodySource = () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -67,7 +61,7 @@ export class NodeTransport implements HttpTransport, Disposable {
     this.#idleTimeout = options.idleTimeout ?? 60_000;
     this.#via = options.via;
     const maxSockets = options.maxSockets ?? MAX_SOCKETS;
-    this.#http = new HttpAgent({ keepAlive: true, maxSockets });
+    this.#http = new (nodeHttp().Agent)({ keepAlive: true, maxSockets });
     this.#https = new HttpsAgent({
       keepAlive: true,
       maxSockets,
@@ -98,7 +92,7 @@ export class NodeTransport implements HttpTransport, Disposable {
   #start(given: HttpRequest, signal: AbortSignal): ClientRequest {
     const address = addressOf(given.url, this.#via);
     const secure = address.protocol === 'https:';
-    const req = (secure ? httpsRequest : httpRequest)({
+    const req = (secure ? httpsRequest : nodeHttp().request)({
       ...address,
       method: given.method,
       headers: { ...address.headers, ...given.headers },

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
+import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
-import { ERROR_SURFACES, type ErrorCode, PantalaError } from '@pantala/base';
+import { ERROR_SURFACES, type ErrorCode, nodeHttp, PantalaError } from '@pantala/base';
 
 /** Asks a worker. */
 export class ControlClient {
@@ -33,8 +34,10 @@ export class ControlClient {
   }
 
   async #send(method: string, path: string, body: object | undefined, signal?: AbortSignal): Promise<IncomingMessage> {
-    const sent = request({
-      socketPath: this.#socket,
+    const sent = nodeHttp().request({
+      // No agent: nothing is kept for a next request, and an agent asks what kind of address a host is, with a
+      // regular expression that takes a while to compile.
+      createConnection: () => connect(this.#socket),
       method,
       path,
       ...(signal === undefined ? {} : { signal }),

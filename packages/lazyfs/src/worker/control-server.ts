@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { ERROR_SURFACES, type Logger, PantalaError } from '@pantala/base';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { ERROR_SURFACES, type Logger, nodeHttp, PantalaError } from '@pantala/base';
 
 /** Bytes of a request: a mount's sources with their certificates. */
 const MAX_REQUEST_LENGTH = 1024 * 1024;
@@ -33,7 +33,7 @@ export class ControlServer implements AsyncDisposable {
 
   /** @throws `permission-denied`, `not-found` for the socket's directory */
   static async listen(socket: string, routes: ControlRoutes, logger: Logger): Promise<ControlServer> {
-    const server = createServer((request, response) => {
+    const server = nodeHttp().createServer((request, response) => {
       answer(request, response, routes).catch((thrown: unknown) => {
         const error = PantalaError.from(thrown);
         logger.warn('a command failed', { command: `${request.method} ${request.url}`, error });

@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { ERROR_SURFACES, type Logger, PantalaError } from '@pantala/base';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { ERROR_SURFACES, type Logger, nodeHttp, PantalaError } from '@pantala/base';
 import type { MetricsRegistry } from '../metrics/index.ts';
 
 /** Time for the head of a request: these ports are asked by probes and scrapers, which send at once. */
@@ -41,7 +41,7 @@ export class AdminServer implements AsyncDisposable {
 
   /** @throws `failed-precondition` when the port is taken, naming it and its purpose. */
   static async listen(options: AdminServerOptions, handler: AdminHandler, logger: Logger): Promise<AdminServer> {
-    const server = createServer({ requestTimeout: HEAD_TIMEOUT_MS }, (request, response) => {
+    const server = nodeHttp().createServer({ requestTimeout: HEAD_TIMEOUT_MS }, (request, response) => {
       handler(request, response).catch((error: unknown) => {
         logger.debug('an operator request failed', { purpose: options.purpose, path: request.url, error });
         fail(response, PantalaError.from(error));

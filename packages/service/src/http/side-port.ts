@@ -1,6 +1,5 @@
-import { request as httpRequest } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import { PantalaError } from '@pantala/base';
+import { nodeHttp, PantalaError } from '@pantala/base';
 import type { AdminHandler } from './admin-server.ts';
 
 /** Where a program behind a shared port answers. */
@@ -30,7 +29,7 @@ export function sharedPort(programs: SideTargets, fallback: string): AdminHandle
       );
       throw new PantalaError('not-found', `no ${url.pathname} here; there is: ${known.join(' ')}`);
     }
-    const outgoing = httpRequest({
+    const outgoing = nodeHttp().request({
       ...target,
       method: request.method,
       path: `${path}${url.search}`,
