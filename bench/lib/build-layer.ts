@@ -1,15 +1,12 @@
 import { createReadStream } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
+import { BlobFile, buildFromDirectory, buildFromTar } from '@pantala/convert';
+import { decompressed, walkTar } from '@pantala/oci';
+import { encodeBootstrap } from '@pantala/rafs';
 
 // Builds one layer as `pantala image build` does, with the choice of LZ4 that the command does not offer.
 // Arguments: source, `directory` or `targz`, folder for what is built, compressor, `system` or `bundled` for LZ4.
-
-enableCompileCache(join(import.meta.dirname, '../../node_modules/.cache/compile'));
-const { BlobFile, buildFromDirectory, buildFromTar } = await import('@pantala/convert');
-const { decompressed, walkTar } = await import('@pantala/oci');
-const { encodeBootstrap } = await import('@pantala/rafs');
 
 const READ_LENGTH = 1024 * 1024;
 const [source, type, folder, compressor, lz4] = process.argv.slice(2) as [

@@ -1,4 +1,4 @@
-export { BlobFile, type BlobSink } from './build/blob-sink.ts';
+export { type BlobDescriptor, BlobFile, type BlobReceiver, type BlobSink } from './build/blob-sink.ts';
 export { BuildPool } from './build/build-pool.ts';
 export * from './build/layer.ts';
 export * from './build/options.ts';

@@ -2,8 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Where the bytes of a new blob go: a file, an upload. */
-export interface BlobSink {
+/** A file that takes the bytes of a new blob at its position. It stays open until the build has ended. */
+export interface BlobDescriptor {
+  readonly descriptor: number;
+}
+
+/** Anything else that takes them: memory, an upload. */
+export interface BlobReceiver {
   /**
    * Takes the next bytes of the blob. They stand in memory that is used again once this has resolved. Called again
    * only then.
@@ -11,8 +16,11 @@ export interface BlobSink {
   write(parts: readonly Uint8Array[]): Promise<void>;
 }
 
+/** Where the bytes of a new blob go. */
+export type BlobSink = BlobDescriptor | BlobReceiver;
+
 /** A blob in a folder: it appears under its id when it is whole, or not at all. */
-export class BlobFile implements BlobSink, AsyncDisposable {
+export class BlobFile implements BlobDescriptor, AsyncDisposable {
   readonly #folder: string;
   readonly #path: string;
   readonly #file: FileHandle;
@@ -31,12 +39,8 @@ export class BlobFile implements BlobSink, AsyncDisposable {
     return new BlobFile(folder, path, await open(path, 'wx', 0o644));
   }
 
-  async write(parts: readonly Uint8Array[]): Promise<void> {
-    // Linux takes 1,024 at once (IOV_MAX), and may write fewer bytes than it was given.
-    for (let rest = parts.filter(({ length }) => length > 0); rest.length > 0; ) {
-      const { bytesWritten } = await this.#file.writev(rest.slice(0, 1024));
-      rest = withoutFirst(rest, bytesWritten);
-    }
+  get descriptor(): number {
+    return this.#file.fd;
   }
 
   /** Gives the blob its name. @param id 64 hex digits @returns its path */
@@ -54,15 +58,4 @@ export class BlobFile implements BlobSink, AsyncDisposable {
     await this.#file.close();
     await rm(this.#path, { force: true });
   }
-}
-
-function withoutFirst(parts: readonly Uint8Array[], count: number): Uint8Array[] {
-  let left = count;
-  let index = 0;
-  while (index < parts.length && (parts[index] as Uint8Array).length <= left) {
-    left -= (parts[index] as Uint8Array).length;
-    index += 1;
-  }
-  const [first, ...others] = parts.slice(index);
-  return first === undefined ? [] : [first.subarray(left), ...others];
 }

@@ -1,5 +1,5 @@
 import { PantalaError } from '@pantala/base';
-import { BlobHash } from './blob-hash.ts';
+import { BlobStream } from './blob-stream.ts';
 import { KnownDigests } from './known-digests.ts';
 import type { CompiledBuildOptions } from './options.ts';
 import type { Slot, SlotLayout } from './parcel.ts';
@@ -16,7 +16,7 @@ const PARCEL_LENGTH = { stored: 4 * 1024 * 1024, compressed: 2 * 1024 * 1024 };
 export interface BuildSeat {
   readonly number: number;
   readonly known: KnownDigests;
-  readonly hash: BlobHash;
+  readonly stream: BlobStream;
   /** Where small chunks are put together. It has its own: if it had to wait, those that hold the others would wait for it. */
   readonly batch: Slot | undefined;
 }
@@ -32,7 +32,7 @@ export class BuildPool implements AsyncDisposable {
   readonly builds: number;
   readonly #known: readonly KnownDigests[];
   readonly #batches: readonly (Slot | undefined)[];
-  readonly #hashes: BlobHash[] = [];
+  readonly #streams: BlobStream[] = [];
   readonly #free: number[];
 
   constructor({ compressor, digester, chunkSize, batchSize, workers, lz4 }: CompiledBuildOptions, builds = 1) {
@@ -56,19 +56,19 @@ export class BuildPool implements AsyncDisposable {
   take(): BuildSeat {
     const number = this.#free.pop();
     if (number === undefined) throw new PantalaError('internal', 'a pool has no seat for another build');
-    this.#hashes[number] ??= new BlobHash();
-    const [known, hash] = [this.#known[number] as KnownDigests, this.#hashes[number]];
-    return { number, known, hash, batch: this.#batches[number] };
+    this.#streams[number] ??= new BlobStream();
+    const [known, stream] = [this.#known[number] as KnownDigests, this.#streams[number]];
+    return { number, known, stream, batch: this.#batches[number] };
   }
 
   /** Gives a seat back, which nothing uses any more. */
-  release({ number, known, hash }: BuildSeat): void {
+  release({ number, known, stream }: BuildSeat): void {
     known.clear();
-    hash.restart();
+    stream.restart();
     this.#free.push(number);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.workers, ...this.#hashes].map((part) => part[Symbol.asyncDispose]()));
+    await Promise.all([this.workers, ...this.#streams].map((part) => part[Symbol.asyncDispose]()));
   }
 }

@@ -20,38 +20,59 @@ const slots = setup.memories.map((memory, index) => slotOf(index, memory, setup.
 const seats = setup.known.map((memory) => new KnownDigests(memory));
 const compression = setup.lz4 === undefined ? {} : { lz4: setup.lz4 };
 
-parentPort?.on('message', ({ id, job }: JobRequest) => {
+/**
+ * One job in each turn of the event loop: memory of native code (LZ4 of the npm package) is freed between turns, and a
+ * port that is never empty hands over its messages in one.
+ */
+const waiting: JobRequest[] = [];
+
+parentPort?.on('message', (request: JobRequest) => {
+  waiting.push(request);
+  if (waiting.length === 1) setImmediate(next);
+});
+
+function next(): void {
+  run(waiting[0] as JobRequest);
+  waiting.shift();
+  if (waiting.length > 0) setImmediate(next);
+}
+
+function run({ id, job }: JobRequest): void {
   const slot = slots[job.slot] as Slot;
   let end: JobEnd = { id };
   try {
     if (job.kind === 'chunks') digestAndCompress(job, slot);
-    else slot.stored[0] = storedLength(slot, 0, job.length);
+    else slot.stored[0] = compress(slot, 0, job.length, 0);
   } catch (error) {
     const { code, message } = PantalaError.from(error);
     end = { id, error: { code, message } };
   }
   parentPort?.postMessage(end);
-});
+}
 
 function digestAndCompress(job: ChunkJob, slot: Slot): void {
   read(unpackReads(job.reads), slot.content);
   const known = seats[job.seat] as KnownDigests;
-  let at = 0;
+  let [at, compressedAt] = [0, 0];
   for (const [index, given] of job.lengths.entries()) {
     const length = Math.abs(given);
     const content = slot.content.subarray(at, at + length);
     const digest = chunkDigest(setup.digester, content);
     slot.digests.set(digest, index * DIGEST_LENGTH);
     const skip = given < 0 || known.mayHave(digest);
-    slot.stored[index] = skip ? NOT_COMPRESSED : storedLength(slot, at, length);
+    const stored = skip ? NOT_COMPRESSED : compress(slot, at, length, compressedAt);
+    slot.stored[index] = stored;
     at += length;
+    if (stored !== length) compressedAt += stored;
   }
 }
 
-function storedLength(slot: Slot, at: number, length: number): number {
+/** @returns bytes as which it is stored: its own length when it does not shrink */
+function compress(slot: Slot, at: number, length: number, compressedAt: number): number {
   if (!setup.layout.compresses) return length;
   const content = slot.content.subarray(at, at + length);
-  const written = compressInto(setup.compressor, content, slot.compressed.subarray(at, at + length), compression);
+  const target = slot.compressed.subarray(compressedAt, compressedAt + length);
+  const written = compressInto(setup.compressor, content, target, compression);
   return written === 0 ? length : written;
 }
 

@@ -3,7 +3,8 @@ import { resolve } from 'node:path';
 import { type ByteString, byteString, bytesOf, PantalaError, shown, throwIfAborted } from '@pantala/base';
 import { dataExtents, getXattr, listXattrs } from '@pantala/linux';
 import { type Attributes, type Chunk, type Directory, NO_XATTRS, type Node } from '@pantala/rafs';
-import { chunkList, type FileOnDisk } from './blob-builder.ts';
+import { chunkList } from './blob-builder.ts';
+import type { FileOnDisk } from './file-on-disk.ts';
 
 /** A regular file of the tree, and the list in which its chunks will be. */
 export interface SourceFile extends FileOnDisk {

@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os';
 import { PantalaError, throwIfAborted } from '@pantala/base';
 import type { TarEntry } from '@pantala/oci';
 import { type BlobEnd, type Directory, encodeBootstrap, type FileChunks, type RafsImage } from '@pantala/rafs';
@@ -7,7 +8,7 @@ import type { BlobSink } from './blob-sink.ts';
 import type { BuildPool } from './build-pool.ts';
 import { readDirectorySource } from './directory-source.ts';
 import { type BuildOptions, type CompiledBuildOptions, compileBuildOptions } from './options.ts';
-import { type PrefetchOptions, prefetchedFirst, prefetchNodes } from './prefetch.ts';
+import { type PrefetchOptions, prefetchedFirst, prefetchNodes, prefetchRanks } from './prefetch.ts';
 
 export interface LayerOptions extends BuildOptions {
   /** Default: nothing. */
@@ -19,10 +20,18 @@ export interface LayerOptions extends BuildOptions {
   readonly isLayer?: boolean;
   /** Threads and memory that other builds with the same options use, too. Default: its own. */
   readonly pool?: BuildPool;
+  /**
+   * Chunks of a tar wait here until its end when they are to lie in the blob in another order (prefetch policy `blob`).
+   * Default: the system's temporary folder.
+   */
+  readonly spoolFolder?: string;
   /** Called after each file. */
   readonly progress?: (done: LayerProgress) => void;
   readonly signal?: AbortSignal;
 }
+
+/** All that decides what becomes of a layer. */
+export type LayerBuild = BuildOptions & Pick<LayerOptions, 'prefetch'>;
 
 export interface LayerProgress {
   readonly files: number;
@@ -50,7 +59,7 @@ export interface BuiltLayer {
 export async function buildFromDirectory(directory: string, sink: BlobSink, given: LayerOptions): Promise<BuiltLayer> {
   const { prefetch, progress, signal, pool, ...build } = given;
   const options = compileBuildOptions(build);
-  await using builder = new BlobBuilder(options, sink, signal, pool);
+  await using builder = new BlobBuilder(options, sink, { pool, signal });
   const { root, place, files } = await readDirectorySource(directory, options.chunkSize, signal).catch(
     (error: unknown) => {
       throw PantalaError.from(error);
@@ -78,15 +87,11 @@ export async function buildFromTar(
   sink: BlobSink,
   given: LayerOptions,
 ): Promise<BuiltLayer> {
-  const { prefetch, progress, signal, pool, isLayer = false, ...build } = given;
-  if (prefetch?.policy === 'blob') {
-    throw new PantalaError(
-      'invalid-argument',
-      'the data of a tar stays in its order: choose the prefetch policy fs, or build from a directory',
-    );
-  }
+  const { prefetch, progress, signal, pool, isLayer = false, spoolFolder = tmpdir(), ...build } = given;
   const options = compileBuildOptions(build);
-  await using builder = new BlobBuilder(options, sink, signal, pool);
+  const rankOf = prefetchRanks(prefetch);
+  const order = rankOf === undefined ? {} : { spoolFolder };
+  await using builder = new BlobBuilder(options, sink, { pool, signal, ...order });
   const tree = new TarTree<FileChunks>();
   const counter = new Counter(progress);
   for await (const member of members) {
@@ -95,7 +100,7 @@ export async function buildFromTar(
       continue;
     }
     const chunks = chunkList(member.size, options.chunkSize);
-    await builder.addStream(member.size, member.content(), chunks);
+    await builder.addStream(member.size, member.content(), chunks, rankOf?.(`/${member.path}`));
     tree.addFile(member, chunks);
     counter.add(member.size);
   }

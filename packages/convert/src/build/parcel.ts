@@ -15,7 +15,7 @@ export interface Slot {
   readonly index: number;
   /** Chunks without gaps. */
   readonly content: Uint8Array;
-  /** Each chunk at the same place as in `content` when it has shrunk; empty when nothing is compressed. */
+  /** Those that have shrunk, without gaps; empty when nothing is compressed. */
   readonly compressed: Uint8Array;
   /** One digest after another. */
   readonly digests: Uint8Array;

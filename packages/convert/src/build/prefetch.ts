@@ -41,38 +41,47 @@ export function prefetchNodes(root: Directory, options: PrefetchOptions): Node[]
   return [...found];
 }
 
+/** The patterns that decide the order of chunks in a blob; undefined when it is that of the source. */
+export function blobOrder(options: PrefetchOptions | undefined): readonly ByteString[] | undefined {
+  if (options?.policy !== 'blob') return undefined;
+  const patterns = patternsOf(options);
+  return patterns.length === 0 || patterns[0] === '/' ? undefined : patterns;
+}
+
 /**
- * The same files, those that patterns name first, in the order of the patterns.
- *
- * @param pathOf a file's path from the root, which is `/`
+ * For the policy `blob`: the rank of each file in the blob by its path from the root, which is the number of the first
+ * pattern that names it or a directory above it; files that none names come behind. Undefined when the order stays.
  */
+export function prefetchRanks(options: PrefetchOptions | undefined): ((path: ByteString) => number) | undefined {
+  const patterns = blobOrder(options);
+  if (patterns === undefined) return undefined;
+  const globs: { readonly pattern: ByteString; readonly rank: number }[] = [];
+  const names = new Map<ByteString, number>();
+  for (const [rank, pattern] of patterns.entries()) {
+    const name = pattern.replace(/\/+$/, '');
+    if (GLOB.test(pattern)) globs.push({ pattern, rank });
+    else if (!names.has(name)) names.set(name, rank);
+  }
+  return (path) => {
+    let least = patterns.length;
+    // The path itself, the directories above it, the root.
+    for (let end = path.length; end >= 0; end = end === 0 ? -1 : path.lastIndexOf('/', end - 1)) {
+      const part = path.slice(0, end);
+      least = Math.min(least, names.get(part) ?? least);
+      for (const { pattern, rank } of globs) if (rank < least && end > 0 && matchesGlob(part, pattern)) least = rank;
+    }
+    return least;
+  };
+}
+
+/** The same files in the order of their ranks. @param pathOf a file's path from the root, which is `/` */
 export function prefetchedFirst<File>(
   files: readonly File[],
   pathOf: (file: File) => ByteString,
   options: PrefetchOptions,
 ): readonly File[] {
-  if (options.policy !== 'blob') return files;
-  const rest = new Set(files);
-  const first: File[] = [];
-  for (const pattern of patternsOf(options)) {
-    for (const file of rest) {
-      if (!matches(pathOf(file), pattern)) continue;
-      first.push(file);
-      rest.delete(file);
-    }
-  }
-  return [...first, ...rest];
-}
-
-/** Whether a pattern names a file or a directory above it. */
-function matches(path: ByteString, pattern: ByteString): boolean {
-  if (pattern === '/') return true;
-  if (!GLOB.test(pattern)) {
-    const folder = pattern.endsWith('/') ? pattern : `${pattern}/`;
-    return path === pattern || path.startsWith(folder);
-  }
-  for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
-    if (matchesGlob(path.slice(0, end), pattern)) return true;
-  }
-  return false;
+  const rankOf = prefetchRanks(options);
+  if (rankOf === undefined) return files;
+  const ranked = files.map((file) => ({ file, rank: rankOf(pathOf(file)) }));
+  return ranked.sort((a, b) => a.rank - b.rank).map(({ file }) => file);
 }

@@ -18,10 +18,13 @@ export function slotCount(workers: number, { length, compresses }: SlotLayout): 
 /** The memory of builds: who has no slot waits, and so does whoever feeds it. */
 export class SlotPool {
   readonly memories: readonly SharedArrayBuffer[];
+  /** Bytes of content of each. */
+  readonly length: number;
   readonly #free: Slot[];
   readonly #waiting: Deferred<Slot>[] = [];
 
   constructor(count: number, layout: SlotLayout) {
+    this.length = layout.length;
     this.memories = Array.from({ length: count }, () => slotMemory(layout));
     this.#free = this.memories.map((memory, index) => slotOf(index, memory, layout));
   }

@@ -1,7 +1,7 @@
-import { getCompileCacheDir } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { Deferred, type ErrorCode, PantalaError } from '@pantala/base';
 import type { Job, JobEnd, JobRequest, WorkerSetup } from './parcel.ts';
+import { threadEnvironment } from './thread-environment.ts';
 
 /** Jobs that a worker has at once: it finds the next one when it has ended one. */
 const JOBS_AHEAD = 2;
@@ -56,7 +56,7 @@ export class WorkerPool implements AsyncDisposable {
     const worker = new Worker(new URL('./chunk-worker.ts', import.meta.url), {
       workerData: this.#setup,
       name: 'chunks',
-      env: environment(),
+      env: threadEnvironment(),
       // Their content lies outside of the heap; a small young generation keeps the process small.
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
     });
@@ -105,10 +105,4 @@ export class WorkerPool implements AsyncDisposable {
     for (const end of this.#ends.values()) end.reject(error);
     this.#ends.clear();
   }
-}
-
-/** Threads do not inherit the cache of compiled modules, without which each takes 100 ms more to start. */
-function environment(): NodeJS.ProcessEnv {
-  const cache = getCompileCacheDir();
-  return cache === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: cache };
 }

@@ -1,19 +1,14 @@
-import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { bytesOf, PantalaError, throwIfAborted } from '@pantala/base';
+import { PantalaError, throwIfAborted } from '@pantala/base';
 import { decompressed, walkTar } from '@pantala/oci';
 import { type Directory, type FileChunks, mergeTrees } from '@pantala/rafs';
-import type { FileOnDisk } from '../build/blob-builder.ts';
 import { readDirectorySource } from '../build/directory-source.ts';
+import type { FileOnDisk } from '../build/file-on-disk.ts';
 import { adoptAttributes, type TreeLayer } from '../images/implied-directories.ts';
 import { TarTree, type TarTreeResult } from '../sources/tar-tree.ts';
 import { FileContent } from '../stored/file-content.ts';
 import type { ImageBlobs } from '../stored/image-blobs.ts';
-import { contentDigests, type DigestRule } from './content-digester.ts';
+import { ContentDigester, type DigestRule } from './content-digester.ts';
 import type { SourceTree } from './differences.ts';
-
-/** Bytes of a file that are read at once. */
-const READ_LENGTH = 1024 * 1024;
 
 /** A tar with the digests of what is in it, read once as it streams by; plain, gzip or zstd. */
 export async function tarSourceTree(
@@ -32,9 +27,10 @@ async function tarTree(
   signal: AbortSignal | undefined,
 ): Promise<TarTreeResult<readonly Uint8Array[]>> {
   const tree = new TarTree<readonly Uint8Array[]>();
+  const digester = new ContentDigester(rule, signal);
   const stop = signal === undefined ? {} : { signal };
   for await (const member of walkTar(decompressed(tar, { ...stop, frees: true }), stop)) {
-    if (member.kind === 'regular') tree.addFile(member, await contentDigests(member.content(), rule));
+    if (member.kind === 'regular') tree.addFile(member, await digester.ofPieces(member.content()));
     else tree.add(member);
   }
   return tree.finish(isLayer);
@@ -70,15 +66,14 @@ export async function directorySourceTree(
   const { root, files } = await readDirectorySource(directory, rule.chunkSize, signal);
   // A file of the tree has the list that its source was noted with.
   const sources = new Map<FileChunks, FileOnDisk>(files.map((file) => [file.chunks, file]));
+  const digester = new ContentDigester(rule, signal);
   return {
     root,
     digests: async ({ content }) => {
       const file = sources.get(content);
       if (file === undefined) return [];
       throwIfAborted(signal);
-      const path = bytesOf(file.path);
-      if (file.size <= READ_LENGTH) return contentDigests([await readFile(path)], rule);
-      return contentDigests(createReadStream(path, { highWaterMark: READ_LENGTH }), rule);
+      return await digester.ofFile(file);
     },
   };
 }
@@ -88,9 +83,10 @@ export function imageSourceTree(blobs: ImageBlobs, rule: DigestRule, signal?: Ab
   const { root, digester, chunkSize } = blobs.image;
   const isAlike = digester === rule.digester && chunkSize === rule.chunkSize;
   const content = new FileContent(blobs, signal);
+  const contents = new ContentDigester(rule, signal);
   return {
     root,
     digests: async (file) =>
-      isAlike ? file.content.map(({ digest }) => digest) : contentDigests(content.read(file), rule),
+      isAlike ? file.content.map(({ digest }) => digest) : contents.ofPieces(content.read(file)),
   };
 }

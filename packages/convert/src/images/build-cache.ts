@@ -13,7 +13,8 @@ import {
   openImageTarget,
 } from '@pantala/oci';
 import { type Directory, nodeAt, type StoredBlob, walk } from '@pantala/rafs';
-import type { BuildOptions } from '../build/options.ts';
+import type { LayerBuild } from '../build/layer.ts';
+import { blobOrder } from '../build/prefetch.ts';
 import { FolderBlobs, type StoredBlobs } from '../stored/stored-blobs.ts';
 import { readBuiltBlob } from './built-blob.ts';
 import type { ConvertedLayer } from './layer-conversion.ts';
@@ -79,7 +80,7 @@ export class BuildCache implements AsyncDisposable {
   }
 
   /** The layer as it was converted before; undefined when it was not, or the cache has lost or spoiled it. */
-  async find(sourceDigest: string, build: BuildOptions, signal: AbortSignal): Promise<ConvertedLayer | undefined> {
+  async find(sourceDigest: string, build: LayerBuild, signal: AbortSignal): Promise<ConvertedLayer | undefined> {
     const key = keyOf(sourceDigest, build);
     const record = this.#records.get(key);
     if (record === undefined) return undefined;
@@ -117,7 +118,7 @@ export class BuildCache implements AsyncDisposable {
   /** Remembers a layer that was just converted. @param upload its blob */
   async add(
     sourceDigest: string,
-    build: BuildOptions,
+    build: LayerBuild,
     layer: ConvertedLayer,
     upload: BlobUpload,
     signal: AbortSignal,
@@ -181,12 +182,15 @@ function fingerprint({
   chunkSize = 1024 * 1024,
   batchSize = 0,
   dictionaries = [],
-}: BuildOptions): string {
+  prefetch,
+}: LayerBuild): string {
   const chunks = dictionaries.map(({ blobs }) => blobs.map(({ id }) => id));
-  return sha256Hex(JSON.stringify({ compressor, digester, chunkSize, batchSize, chunks })).slice(0, 16);
+  return sha256Hex(
+    JSON.stringify({ compressor, digester, chunkSize, batchSize, chunks, order: blobOrder(prefetch) }),
+  ).slice(0, 16);
 }
 
-function keyOf(sourceDigest: string, build: BuildOptions): string {
+function keyOf(sourceDigest: string, build: LayerBuild): string {
   return `${sourceDigest} ${fingerprint(build)}`;
 }
 

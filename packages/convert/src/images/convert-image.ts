@@ -16,6 +16,7 @@ import {
 } from '@pantala/oci';
 import { encodeBootstrap, mergeLayers, type RafsImage } from '@pantala/rafs';
 import { BuildPool } from '../build/build-pool.ts';
+import type { LayerBuild } from '../build/layer.ts';
 import { type BuildOptions, compileBuildOptions } from '../build/options.ts';
 import { type PrefetchOptions, prefetchNodes } from '../build/prefetch.ts';
 import { type BlobMetas, packBootstrapLayer } from './bootstrap-layer.ts';
@@ -42,7 +43,7 @@ export interface ConvertOptions {
   readonly oci?: boolean;
   /** The Nydus image refers to its source (`subject`), so that it is found from there. Default false. */
   readonly referrer?: boolean;
-  /** What a mount is to fetch before anybody asks; the policy `blob` is not for layers. Default: nothing. */
+  /** What a mount is to fetch before anybody asks: named in the bootstrap, or first in each layer's blob. Default: nothing. */
   readonly prefetch?: PrefetchOptions;
   /** Chunks that need not be stored again. */
   readonly dictionary?: ChunkDictionary;
@@ -100,11 +101,13 @@ export async function convertImage(
   const images = await platformImages(source, options.platforms, false, signal);
   await using folder = await WorkFolder.create(options.workFolder);
   const { build = {}, dictionary, concurrency = DEFAULT_CONCURRENCY } = options;
-  const layerOptions = { ...build, dictionaries: dictionary === undefined ? [] : [dictionary.image] };
+  const blobOptions = { ...build, dictionaries: dictionary === undefined ? [] : [dictionary.image] };
+  // Files that a mount fetches at once are named by the image's bootstrap, not by those of its layers.
+  const order = options.prefetch?.policy === 'blob' ? { prefetch: options.prefetch } : {};
   const mostLayers = Math.max(1, ...images.map(({ manifest }) => manifest.layers.length));
   const atOnce = Math.max(1, Math.min(concurrency, mostLayers));
-  await using pool = new BuildPool(compileBuildOptions(layerOptions), atOnce);
-  const conversion = new Conversion(source, target, folder, options, layerOptions, pool);
+  await using pool = new BuildPool(compileBuildOptions(blobOptions), atOnce);
+  const conversion = new Conversion(source, target, folder, options, { ...blobOptions, ...order }, pool);
   const put: PutImage[] = [];
   for (const image of images) put.push(await conversion.image(image));
   await options.cache?.store(signal);
@@ -182,7 +185,7 @@ class Conversion {
   readonly #target: ImageTarget;
   readonly #folder: WorkFolder;
   readonly #options: ConvertOptions;
-  readonly #build: BuildOptions;
+  readonly #build: LayerBuild;
   readonly #pool: BuildPool;
   readonly #mount: { readonly mountFrom?: string };
   /** Layers by the digest of their source: platforms share some. */
@@ -193,7 +196,7 @@ class Conversion {
     target: ImageTarget,
     folder: WorkFolder,
     options: ConvertOptions,
-    build: BuildOptions,
+    build: LayerBuild,
     pool: BuildPool,
   ) {
     this.#source = source;

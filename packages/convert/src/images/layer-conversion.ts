@@ -3,8 +3,7 @@ import { type Descriptor, decompressed, type ImageSource, refuseForeign, walkTar
 import type { Directory, RafsImage } from '@pantala/rafs';
 import { BlobFile } from '../build/blob-sink.ts';
 import type { BuildPool } from '../build/build-pool.ts';
-import { buildFromTar } from '../build/layer.ts';
-import type { BuildOptions } from '../build/options.ts';
+import { buildFromTar, type LayerBuild } from '../build/layer.ts';
 import { metaFile } from './bootstrap-layer.ts';
 import type { NewBlob } from './progress.ts';
 
@@ -25,7 +24,7 @@ export interface ConvertedLayer {
 }
 
 export interface LayerConversionOptions {
-  readonly build: BuildOptions;
+  readonly build: LayerBuild;
   /** Made of the same options. */
   readonly pool: BuildPool;
   /** Blobs are written here. */
@@ -86,6 +85,7 @@ async function convertTar(
     inlineBootstrap: true,
     isLayer: true,
     pool,
+    spoolFolder: folder,
     signal,
     progress: (now) => {
       done = now;

@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { PantalaError } from '@pantala/base';
 import {
   decodeBootstrap,
-  MAX_INLINED_BOOTSTRAP,
+  MAX_BOOTSTRAP_LENGTH,
   PLACEHOLDER_ID,
   type RafsImage,
   readBlobSections,
@@ -38,10 +38,10 @@ export async function readBootstrapFile(path: string): Promise<BootstrapFile> {
   try {
     const { size } = await file.stat();
     if (await isBootstrap(file, size)) {
-      if (size > MAX_INLINED_BOOTSTRAP) {
+      if (size > MAX_BOOTSTRAP_LENGTH) {
         throw new PantalaError(
           'data-loss',
-          `${path} has ${size} bytes; a bootstrap has ${MAX_INLINED_BOOTSTRAP} at most`,
+          `${path} has ${size} bytes; a bootstrap has ${MAX_BOOTSTRAP_LENGTH} at most`,
         );
       }
       const bytes = await readFully(file, path, { start: 0, end: size });

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { PantalaError } from '@pantala/base';
+import { threadEnvironment } from '../build/thread-environment.ts';
 import { type DecodeJob, type DecodeOutcome, decodeJob } from './decode-job.ts';
 import type { WorkerAnswer } from './decode-worker.ts';
 
@@ -18,7 +19,10 @@ class Decoder {
   #waiting: Waiting | undefined;
 
   constructor() {
-    this.#worker = new Worker(new URL('./decode-worker.ts', import.meta.url), { execArgv: [] });
+    this.#worker = new Worker(new URL('./decode-worker.ts', import.meta.url), {
+      execArgv: [],
+      env: threadEnvironment(),
+    });
     this.#worker.on('message', (answer: WorkerAnswer) => {
       const waiting = this.#waiting;
       this.#waiting = undefined;

@@ -21,7 +21,7 @@ import { nodeAt, walk } from '@pantala/rafs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BlobBuilder, chunkList } from '../../src/build/blob-builder.ts';
 import { compileBuildOptions } from '../../src/build/options.ts';
-import { BlobFile, buildFromDirectory, type LayerOptions } from '../../src/index.ts';
+import { BlobFile, BuildPool, buildFromDirectory, type LayerOptions } from '../../src/index.ts';
 import { FIXTURES, fileDigests, MemorySink } from './lib/build.ts';
 
 let scratch: string;
@@ -152,6 +152,25 @@ describe('a blob in a folder', () => {
     ).rejects.toMatchObject({ code: 'not-found' });
     expect(readdirSync(blobs)).toHaveLength(1);
   });
+});
+
+test('a disk that is full is an error, and the next build works', async () => {
+  const source = folder('full');
+  writeFileSync(join(source, 'file'), Buffer.alloc(5 << 20, 'some content that does not repeat too soon'));
+  const descriptor = openSync('/dev/full', 'w');
+  const options = compileBuildOptions({ compressor: 'none' });
+  await using pool = new BuildPool(options);
+  try {
+    const full = buildFromDirectory(source, { descriptor }, { compressor: 'none', pool });
+    await expect(full).rejects.toMatchObject({
+      code: 'disk-full',
+      message: expect.stringContaining('ENOSPC'),
+    });
+  } finally {
+    closeSync(descriptor);
+  }
+  const again = await built(source, { compressor: 'none', pool });
+  expect(again.written?.id).toBe((await built(source, { compressor: 'none' })).written?.id);
 });
 
 describe('the same directory as nydus-image', () => {

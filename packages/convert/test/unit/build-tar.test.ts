@@ -277,7 +277,6 @@ describe('what goes wrong', () => {
     [{ chunkSize: 2 ** 25 }, 'chunk size'],
     [{ batchSize: 2 ** 21 }, 'batch size'],
     [{ workers: 0 }, 'workers'],
-    [{ prefetch: { policy: 'blob' } }, 'prefetch policy'],
   ])('%o is refused', async (options, message) => {
     await expect(built(stream(), options)).rejects.toThrow(message);
   });

@@ -28,9 +28,6 @@ export const MAX_RESTART_LENGTH = 2 * MAX_CHUNK_LENGTH;
 /** The window of deflate. */
 export const MAX_DICTIONARY = 32 * 1024;
 
-/** A bootstrap that lies in a blob: it is held in memory. */
-export const MAX_INLINED_BOOTSTRAP = 512 * 1024 * 1024;
-
 export function alignUp(value: number, alignment: number): number {
   return Math.ceil(value / alignment) * alignment;
 }

@@ -1,10 +1,11 @@
 import { type ByteRange, PantalaError } from '@pantala/base';
+import { MAX_BOOTSTRAP_LENGTH } from '../bootstrap/limits.ts';
 import { decompress } from '../codec/compression.ts';
 import { DIGEST_LENGTH, sha256 } from '../codec/digests.ts';
 import type { BlobInfo, Compressor } from '../image.ts';
 import { malformed } from '../malformed.ts';
 import { type ChunkInformation, decodeChunkInformation } from './chunk-information.ts';
-import { MAX_INLINED_BOOTSTRAP } from './limits.ts';
+
 import { decodeMetaHeader, endsLikeMetaHeader, META_HEADER_LENGTH, type MetaHeader } from './meta-header.ts';
 import { decodeSectionHeader, isSectionHeader, SECTION_HEADER_LENGTH, SECTIONS } from './section-header.ts';
 import { decodeToc, MAX_TOC_ENTRIES, TOC_ENTRY_LENGTH, type TocEntry } from './toc.ts';
@@ -106,10 +107,10 @@ export async function readSection(blob: StoredBlob, section: Section, name: stri
   const file = `blob ${blob.name}`;
   const length = section.range.end - section.range.start;
   const size = section.size ?? length;
-  if (Math.max(size, length) > MAX_INLINED_BOOTSTRAP) {
+  if (Math.max(size, length) > MAX_BOOTSTRAP_LENGTH) {
     throw new PantalaError(
       'data-loss',
-      `${file}: section ${name} has ${size} bytes, more than ${MAX_INLINED_BOOTSTRAP}`,
+      `${file}: section ${name} has ${size} bytes, more than ${MAX_BOOTSTRAP_LENGTH}`,
     );
   }
   const bytes = decompressSection(await blob.read(section.range), section.compressor, size, name, file);

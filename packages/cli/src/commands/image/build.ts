@@ -73,6 +73,7 @@ export async function buildImage(source: string, options: BuildCommandOptions): 
     toc: hasToc(options.features),
     inlineBootstrap: inline,
     isLayer: parent !== undefined,
+    spoolFolder: options.blobDir,
     signal: interruption.signal,
     progress: ({ files, bytes }: LayerProgress) => line.show(() => `building: ${files} files, ${formatSize(bytes)}`),
     ...(prefetch === undefined ? {} : { prefetch }),

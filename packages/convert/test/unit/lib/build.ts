@@ -12,12 +12,12 @@ import {
   readChunkInformation,
   walk,
 } from '@pantala/rafs';
-import type { BlobSink } from '../../../src/index.ts';
+import type { BlobReceiver } from '../../../src/index.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../../../../rafs/test/fixtures/nydus-tools');
 
 /** Keeps what is written; the memory that it came in is used again. */
-export class MemorySink implements BlobSink {
+export class MemorySink implements BlobReceiver {
   readonly #parts: Buffer[] = [];
   calls = 0;
 
