@@ -1,7 +1,7 @@
 import { monotonicNow, proxySocketOf } from '@pantala/base';
 import { registrySources, type SourceChain } from '@pantala/lazyfs';
 import { Registry as RegistryClient } from '@pantala/oci';
-import { Content, loopbackPlace, Registry, Swarm } from '@pantala/testkit';
+import { Content, loopbackPlace, Registry, Swarm, until } from '@pantala/testkit';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 const BYTES = 8 * 1024 * 1024;
@@ -67,10 +67,10 @@ test('a peer that is killed or frozen costs one reader half a second, and is use
   // Half a second on a quiet machine; the request alone would have waited ten.
   expect(monotonicNow() - began).toBeLessThan(3_000);
   program.signal('SIGCONT');
-  while ((await read(chain, 0, 1000)) !== 'peer') await new Promise((resolve) => setTimeout(resolve, 100));
+  await until(async () => (await read(chain, 0, 1000)) === 'peer', { what: 'the peer is asked again' });
 
   await swarm.peer.kill();
   expect(await read(chain, 5000, 200_000)).toContain('registry');
   await swarm.peer.start();
-  while ((await read(chain, 0, 1000)) !== 'peer') await new Promise((resolve) => setTimeout(resolve, 100));
+  await until(async () => (await read(chain, 0, 1000)) === 'peer', { what: 'the peer is asked again' });
 });

@@ -42,6 +42,8 @@ export class FanotifyDriver implements LazyDriver {
   readonly #options: FanotifyOptions;
   readonly #attached = new Map<string, Attachment>();
   readonly #inFlight = new Set<Promise<void>>();
+  /** By an event's number: the answers of those that have it and came before. */
+  readonly #answers = new Map<number, Promise<void>>();
   #isGone = false;
   #pump: EventPump<TakenAccess> | undefined;
 
@@ -94,7 +96,9 @@ export class FanotifyDriver implements LazyDriver {
     const { table, group, onFailure } = this.#options;
     const orphans = this.#leftOver();
     const fillers = occupyUpTo(Math.max(-1, ...orphans.map(({ fd }) => fd)));
-    const answered = orphans.map((orphan) => this.#track(this.#serve(orphan, false)));
+    const answered = [...Map.groupBy(orphans, ({ fd }) => fd).values()].map((same) =>
+      this.#track(this.#inTurn(same, false)),
+    );
     void Promise.allSettled(answered).then(() => {
       for (const fd of fillers) closeSync(fd);
     });
@@ -103,7 +107,7 @@ export class FanotifyDriver implements LazyDriver {
       group,
       table,
       (events) => {
-        for (const event of events) void this.#track(this.#serve(event, true));
+        for (const event of events) void this.#track(this.#inTurn([event], true));
       },
       onFailure,
     );
@@ -118,9 +122,9 @@ export class FanotifyDriver implements LazyDriver {
       if (access === undefined) table.free(slot);
       else taken.push({ ...access, slot });
     }
-    const noted = new Set(taken.map(({ fd }) => fd));
+    const noted = new Set(taken.map(nameOf));
     for (const event of accessEvents(table.intake)) {
-      if (event.fd < 0 || noted.has(event.fd) || !isAlive(event.pid)) continue;
+      if (event.fd < 0 || noted.has(nameOf(event)) || !isAlive(event.pid)) continue;
       const slot = table.add(encodeAccess(table.intake.subarray(event.at, event.at + ACCESS_EVENT_LENGTH), undefined));
       const { fd, pid, offset, count } = event;
       taken.push({ slot, fd, pid, offset, count, file: undefined });
@@ -139,18 +143,41 @@ export class FanotifyDriver implements LazyDriver {
     }
   }
 
-  async #serve(event: TakenAccess, own: boolean): Promise<void> {
-    const { group, table, logger } = this.#options;
-    const errno = await this.#satisfy(event);
-    if (this.#isGone) return;
+  /**
+   * Answers events that have the same number. The kernel knows an event by it alone, and takes an answer for the oldest
+   * one with that number: an event of this worker has that of one which the last worker left when this worker's own file
+   * of that number is closed meanwhile, as the connection to a guardian is that dies.
+   *
+   * @param own whether this worker took them; of those that were left nobody knows which is the oldest
+   */
+  async #inTurn(events: readonly TakenAccess[], own: boolean): Promise<void> {
+    const number = events[0]?.fd ?? -1;
+    const before = this.#answers.get(number);
+    const turn = this.#serve(events, own, before);
+    this.#answers.set(number, turn);
     try {
-      if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
-    } catch (error) {
-      logger.error('an answer could not be given', { error });
+      await turn;
+    } finally {
+      if (this.#answers.get(number) === turn) this.#answers.delete(number);
     }
-    // In this order: a number that is free again may name another event.
-    table.free(event.slot);
-    if (own) closeSync(event.fd);
+  }
+
+  async #serve(events: readonly TakenAccess[], own: boolean, before: Promise<void> | undefined): Promise<void> {
+    const { group, table, logger } = this.#options;
+    const errnos = await Promise.all(events.map((event) => this.#satisfy(event)));
+    const errno = errnos.find((each) => each !== 0) ?? 0;
+    await before;
+    if (this.#isGone) return;
+    for (const event of events) {
+      try {
+        if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
+      } catch (error) {
+        logger.error('an answer could not be given', { error });
+      }
+      // In this order: a number that is free again may name another event.
+      table.free(event.slot);
+      if (own) closeSync(event.fd);
+    }
   }
 
   async #satisfy(event: AccessRecord): Promise<number> {
@@ -193,6 +220,11 @@ function occupyUpTo(highest: number): number[] {
     fillers.push(fd);
   }
   return fillers;
+}
+
+/** What an event that is noted in the table has in common with the same one where the kernel has written it. */
+function nameOf({ fd, pid, offset, count }: Pick<AccessRecord, 'fd' | 'pid' | 'offset' | 'count'>): string {
+  return `${fd} ${pid} ${offset} ${count}`;
 }
 
 function isAlive(pid: number): boolean {
