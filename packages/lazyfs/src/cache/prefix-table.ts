@@ -9,8 +9,8 @@ export class PrefixTable {
     while (length < prefixes.length * 2) length *= 2;
     this.#prefixes = prefixes;
     this.#slots = new Uint32Array(length);
-    for (const [chunk, prefix] of prefixes.entries()) {
-      let slot = prefix & (length - 1);
+    for (let chunk = 0; chunk < prefixes.length; chunk++) {
+      let slot = (prefixes[chunk] as number) & (length - 1);
       while (this.#slots[slot] !== 0) slot = (slot + 1) & (length - 1);
       this.#slots[slot] = chunk + 1;
     }

@@ -1,16 +1,17 @@
 import { hash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { copyFile, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PantalaError } from '@pantala/base';
 import { MAX_BOOTSTRAP_LENGTH } from '@pantala/rafs';
+import { type BootstrapBytes, readBootstrapFile } from './bootstrap-bytes.ts';
 
 /** A bootstrap that is kept. */
 export interface KeptBootstrap {
   /** SHA-256 in hex. */
   readonly digest: string;
   /** What the file holds. */
-  readonly bytes: Buffer;
+  readonly bytes: BootstrapBytes;
 }
 
 /**
@@ -46,8 +47,8 @@ export class BootstrapStore {
     try {
       await copyFile(file, copy, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
       // Of the copy: whoever has the file that was given may go on to change it.
-      const bytes = await readFile(copy);
-      const digest = hash('sha256', bytes);
+      const bytes = await readBootstrapFile(copy);
+      const digest = hash('sha256', bytes.bytes);
       if (expected !== undefined && digest !== expected) {
         throw new PantalaError('data-loss', `bootstrap ${file} has SHA-256 ${digest}, it should have ${expected}`);
       }

@@ -7,11 +7,13 @@ import type { LazyBlob } from '../contract.ts';
 import type { AttachedBlob, DriverName, LazyDriver, ServedBlob } from '../driver.ts';
 import { planPrefetch, prefetch } from '../prefetch/index.ts';
 import type { Places } from '../worker/places.ts';
+import type { BootstrapBytes } from './bootstrap-bytes.ts';
 import { BootstrapStore } from './bootstrap-store.ts';
 import { mountErofs, mountedErofs, unmountErofs } from './erofs.ts';
 import { type MountRecord, MountRecords } from './mount-record.ts';
 import type { MountRequest, PrefetchSettings } from './mount-request.ts';
 import { type OpenedImage, openImage } from './opened-image.ts';
+import { rehearseReading } from './rehearsal.ts';
 import type { Capabilities } from './trial.ts';
 
 export interface LazyMountsOptions {
@@ -64,6 +66,7 @@ export class LazyMounts implements AsyncDisposable {
   /** Mounting and unmounting never overlap. */
   #turn: Promise<unknown> = Promise.resolve();
   readonly #closing = new AbortController();
+  #hasRehearsed = false;
 
   private constructor(options: LazyMountsOptions, cache: BlobCache) {
     this.#options = options;
@@ -117,6 +120,7 @@ export class LazyMounts implements AsyncDisposable {
       }
       const mount = await this.#mountNew(request);
       void this.#background(mount);
+      this.#rehearse();
       return stateOf(mount.record);
     });
   }
@@ -136,6 +140,15 @@ export class LazyMounts implements AsyncDisposable {
       this.#records.remove(mount.record.id);
       if (!options.detach) await this.#release(mount);
       await this.#removeBootstrap(mount.record.bootstrap);
+    });
+  }
+
+  /** Once: makes the next images, which may be large, be mounted as fast as this process ever will. */
+  #rehearse(): void {
+    if (this.#hasRehearsed) return;
+    this.#hasRehearsed = true;
+    rehearseReading((signal) => this.#cache.quiet(signal), this.#closing.signal).catch((error: unknown) => {
+      if (!this.#closing.signal.aborted) this.#options.logger.warn('reading bootstraps is not rehearsed', { error });
     });
   }
 
@@ -197,7 +210,7 @@ export class LazyMounts implements AsyncDisposable {
     return mount;
   }
 
-  async #open(bootstrap: string, request: MountRequest, bytes?: Uint8Array): Promise<OpenedImage> {
+  async #open(bootstrap: string, request: MountRequest, bytes?: BootstrapBytes): Promise<OpenedImage> {
     const { logger, metrics } = this.#options;
     const parts = { logger, metrics, signal: this.#closing.signal };
     return openImage(this.#bootstraps.path(bootstrap), request, this.#cache, parts, bytes);

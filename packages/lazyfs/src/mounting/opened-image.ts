@@ -6,6 +6,7 @@ import { MountAccounting } from '../accounting/index.ts';
 import { type BlobAccess, type BlobCache, type BlobHandle, layoutsOf } from '../cache/index.ts';
 import { type PrefetchPlan, planPrefetch } from '../prefetch/index.ts';
 import { localSources, registrySources, type SourceChain, type SourceParts } from '../sources/index.ts';
+import { type BootstrapBytes, readBootstrapFile } from './bootstrap-bytes.ts';
 import type { MountRequest, SourceSettings } from './mount-request.ts';
 
 /** An image whose blobs can be filled. Disposing it gives them back. */
@@ -27,7 +28,7 @@ export interface OpenedImage extends AsyncDisposable {
  * Opens the blobs of an image.
  *
  * @param bootstrap file with a RAFS v6 bootstrap
- * @param bytes what is in it, where it is known
+ * @param bytes what is in it, where it is known; they are given back
  * @throws `data-loss` when it is none; `not-found`; as `BlobSource.read` where blobs have chunk information of their own
  */
 export async function openImage(
@@ -35,9 +36,10 @@ export async function openImage(
   request: Pick<MountRequest, 'sources' | 'prefetch' | 'pieceLength' | 'accounting'>,
   cache: BlobCache,
   parts: SourceParts & { readonly signal: AbortSignal },
-  bytes?: Uint8Array,
+  bytes?: BootstrapBytes,
 ): Promise<OpenedImage> {
-  const checked = readBootstrap(bytes ?? (await readFile(bootstrap)));
+  using content = bytes ?? (await readBootstrapFile(bootstrap));
+  const checked = readBootstrap(content.bytes);
   const { image } = checked;
   await using opening = new AsyncDisposableStack();
   const shown: ShownCredentials = { replaced: undefined };

@@ -100,8 +100,8 @@ function readBlob(reader: BootstrapReader, offset: number, index: number): BlobI
       uncompressedSize: reader.u64(at('ci_uncompressed_size')),
     },
     tocSize: reader.u32(at('blob_toc_size')),
-    tocDigest: reader.slice(at('blob_toc_digest'), 32),
-    metaDigest: reader.slice(at('blob_meta_digest'), 32),
+    tocDigest: reader.copyOf(at('blob_toc_digest'), 32),
+    metaDigest: reader.copyOf(at('blob_meta_digest'), 32),
     metaSize: reader.u64(at('blob_meta_size')),
   };
 }

@@ -19,8 +19,8 @@ export interface Bootstrap {
 }
 
 /**
- * Reads a RAFS v6 bootstrap (EROFS on-disk format with the extensions of Nydus). What it gives looks into `bytes`, which
- * must not change afterwards.
+ * Reads a RAFS v6 bootstrap (EROFS on-disk format with the extensions of Nydus). Its files look into `bytes`, which must
+ * not change afterwards; blobs and the chunks by blob do not.
  *
  * Work and memory are bounded by the length of `bytes`. Whatever the kernel and nydusd would read differently, and
  * whatever leads nowhere, is refused.

@@ -62,6 +62,11 @@ export class BootstrapReader {
     this.bytes.copy(target, at, offset, offset + length);
   }
 
+  /** Bytes that keep nothing of the bootstrap in memory. */
+  copyOf(offset: number, length: number): Uint8Array {
+    return new Uint8Array(this.bytes.subarray(offset, offset + length));
+  }
+
   /** Of the bootstrap's own memory, which the caller must not change afterwards. */
   slice(offset: number, length: number): Buffer {
     return this.bytes.subarray(offset, offset + length);
