@@ -1,14 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { ControlClient } from '@pantala/lazyfs';
 import { pantala, until } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { BlobServer } from './lib/blob-server.ts';
 import { type BuiltImage, LazyStage } from './lib/lazy-stage.ts';
 import { MIB } from './lib/stage.ts';
 
 const root = process.getuid?.() === 0;
+/** A line of the trace: length and place of what was filled. */
+const FILLED = / (\d+) bytes at (\d+) of blob [0-9a-f]{12} from /g;
 
 describe.skipIf(!root)("nydusd's API of a worker (as root)", () => {
   let stage: LazyStage;
@@ -71,44 +75,83 @@ describe.skipIf(!root)("nydusd's API of a worker (as root)", () => {
     expect(text).toMatch(/^process_resident_memory_bytes \d+$/m);
   });
 
-  test('pantala mount --trace tells live which ranges were missed, of which files, and where they came from', async () => {
+  test('pantala mount --trace tells from the first moment on what was filled, of which files, from where', async () => {
     const other = await stage.build(image.tree, ['--chunk-size', '64KiB']);
     const mountpoint = stage.scratch.join('third');
     const source = ['--bootstrap', other.bootstrap, '--blob-dir', other.blobs];
-    await using program = await pantala(
-      ['mount', ...source, ...stage.options, '--no-prefetch', '--trace', mountpoint],
-      {
-        ready: /^mounted /m,
-      },
-    );
-    // What is read before the trace has begun is not in it: the file is read piece by piece until it is.
-    {
-      using large = openFile(join(mountpoint, 'large'));
-      await until(async () => large.readNext() && program.stdout.includes('/large'), {
-        what: 'the trace names the file',
-      });
-    }
-    expect(program.stdout).toMatch(
-      /demand {3}\d+ bytes at \d+ of blob [0-9a-f]{12} from (localfs|blob [0-9a-f]{64}): /,
-    );
+    // Everything is fetched at once after the mount: nothing of it may be missing.
+    await using program = await pantala(['mount', ...source, ...stage.options, '--trace', mountpoint], {
+      ready: /^mounted /m,
+    });
+    const filled = () => [...program.stdout.matchAll(FILLED)].map(([, length, at]) => [Number(at), Number(length)]);
+    const { size } = statSync(join(image.tree, 'large'));
+    await until(() => filled().reduce((sum, [, length = 0]) => sum + length, 0) >= size, {
+      what: 'the trace has every byte of the image',
+    });
+    expect(program.stdout).toMatch(/ from (localfs|blob [0-9a-f]{64}): .*\/large/);
     program.signal('SIGINT');
     expect((await program.exited).code).toBe(0);
     await stage.umount('third');
   });
-});
 
-/** Reads a file in steps of 128 KiB. */
-function openFile(path: string): { readNext(): boolean } & Disposable {
-  const file = openSync(path, 'r');
-  let at = 0;
-  return {
-    readNext() {
-      at += readSync(file, Buffer.alloc(4096), 0, 4096, at) > 0 ? 128 * 1024 : 0;
-      return true;
-    },
-    [Symbol.dispose]: () => closeSync(file),
-  };
-}
+  test('an image is exchanged for another one, which is there or the first one stays', async () => {
+    const mountpoint = stage.scratch.join('first');
+    const other = await stage.build(join(image.tree, 'etc'));
+    const path = `/api/v1/mount?mountpoint=${mountpoint}`;
+    const before = readdirSync(mountpoint);
+    expect(before).toEqual(['etc', 'large']);
+    for (const source of [join(image.tree, 'large'), stage.scratch.join('none')]) {
+      await expect(api.call('PUT', path, { source })).rejects.toThrow();
+      expect(readdirSync(mountpoint)).toEqual(before);
+    }
+    const used = openSync(join(mountpoint, 'large'), 'r');
+    await expect(api.call('PUT', path, { source: other.bootstrap })).rejects.toThrow('is in use');
+    closeSync(used);
+    expect(readFileSync(join(mountpoint, 'large')).equals(readFileSync(join(image.tree, 'large')))).toBe(true);
+    await api.call('PUT', path, { source: other.bootstrap });
+    expect(readdirSync(mountpoint)).toEqual(['hosts']);
+    expect(readFileSync(join(mountpoint, 'hosts'), 'utf8')).toBe('127.0.0.1 localhost\n');
+    expect(await stage.mounts()).toMatchObject([{ mounted: mountpoint }]);
+  });
+
+  test('shows who waits for what, and keeps credentials over the death of the worker', async () => {
+    const folder = stage.scratch.join('registry');
+    const built = await stage.build(image.tree, ['--chunk-size', '256KiB', '-D', folder]);
+    await using registry = await BlobServer.start(folder);
+    registry.user = 'user:password';
+    const mountpoint = stage.scratch.join('fourth');
+    const backend = { type: 'registry', config: { scheme: 'http', host: new URL(registry.url).host, repo: 'any' } };
+    const config = JSON.stringify({ device: { backend, cache: { type: 'blobcache' } }, amplify_io: 0 });
+    await api.call('POST', `/api/v1/mount?mountpoint=${mountpoint}`, { source: built.bootstrap, config });
+    const file = await open(join(mountpoint, 'large'), 'r');
+    await using _file = file;
+    const expected = readFileSync(join(image.tree, 'large'));
+    const readAt = async (at: number) => {
+      const { buffer } = await file.read(Buffer.alloc(4096), 0, 4096, at);
+      return buffer.equals(expected.subarray(at, at + 4096));
+    };
+    await expect(readAt(0)).rejects.toThrow('EIO');
+
+    const auth = Buffer.from(registry.user).toString('base64');
+    await api.call('PUT', `/api/v1/config?id=${mountpoint}`, { registry_auth: auth });
+    expect(await readAt(MIB)).toBe(true);
+    await stage.killWorker();
+    expect(await readAt(3 * MIB)).toBe(true);
+
+    registry.manner = 'silent';
+    const waiting = readAt(4 * MIB);
+    const inflight = await until(() => api.call('GET', '/api/v1/metrics/inflight'), { what: 'a read is in flight' });
+    expect(inflight).toMatchObject([{ opcode: 15, blob: readdirSync(folder)[0] }]);
+    registry.manner = 'right';
+    // Whoever was not answered asks again.
+    await registry.down();
+    await registry.up();
+    expect(await waiting).toBe(true);
+    await until(async () => (await api.call('GET', '/api/v1/metrics/inflight')) === undefined, {
+      what: 'no read is in flight',
+    });
+  });
+});
 
 async function get(socketPath: string, path: string): Promise<string> {
   const response = await new Promise<IncomingMessage>((resolve, reject) => {

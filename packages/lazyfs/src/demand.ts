@@ -15,6 +15,16 @@ const FAILURE_MEMORY = 500;
 /** Failures that are remembered. */
 const MAX_FAILURES = 256;
 
+/** A read that has no answer yet. */
+export interface WaitingRead {
+  /** 64 hex digits. */
+  readonly blobId: string;
+  readonly offset: number;
+  readonly length: number;
+  /** Milliseconds since 1970. */
+  readonly since: number;
+}
+
 interface Failure {
   readonly id: string;
   readonly range: ByteRange;
@@ -27,10 +37,16 @@ export class Demand {
   readonly #deadline: number;
   readonly #logger: Logger;
   readonly #recent: Failure[] = [];
+  readonly #waiting = new Set<WaitingRead>();
 
   constructor({ deadline, logger }: DemandOptions) {
     this.#deadline = deadline ?? DEFAULT_DEADLINE;
     this.#logger = logger;
+  }
+
+  /** Reads that have no answer yet, the oldest first. */
+  get waiting(): WaitingRead[] {
+    return [...this.#waiting];
   }
 
   /**
@@ -55,6 +71,8 @@ export class Demand {
     const began = performance.now();
     const failed = this.#recent.find((each) => each.id === served.id && intersect(each.range, range) !== undefined);
     if (failed !== undefined && began < failed.until) return failed.errno;
+    const read: WaitingRead = { blobId: served.id, offset, length: count, since: Date.now() };
+    this.#waiting.add(read);
     try {
       const blob = await served.open();
       if (blob.complete) return 0;
@@ -72,6 +90,8 @@ export class Demand {
       const errno = error.code === 'disk-full' ? constants.errno.ENOSPC : constants.errno.EIO;
       this.#remember({ id: served.id, range, errno, until: performance.now() + FAILURE_MEMORY });
       return errno;
+    } finally {
+      this.#waiting.delete(read);
     }
   }
 

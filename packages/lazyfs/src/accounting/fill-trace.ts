@@ -12,47 +12,56 @@ export interface FillTraceOptions {
   readonly blobIds?: ReadonlySet<string>;
   /** Names files where there is one. */
   readonly index?: FileIndex;
-  readonly signal: AbortSignal;
 }
 
-/**
- * Lines of JSON as ranges are filled, until the signal: `{"time","blob","start","end","source","fetched","urgency",
- * "milliseconds","files"}`, and `{"dropped"}` where the reader was too slow.
- */
-export async function* fillTrace(
-  fills: Pick<Listeners<FillEvent>, 'subscribe'>,
-  { blobIds, index, signal }: FillTraceOptions,
-): AsyncGenerator<string, void, undefined> {
-  let waiting: FillEvent[] = [];
-  let dropped = 0;
-  let something = new Deferred();
-  const wake = () => something.resolve();
-  signal.addEventListener('abort', wake, { once: true });
-  using _ = fills.subscribe((event) => {
-    if (blobIds?.has(event.blobId) === false) return;
-    if (waiting.length < MAX_WAITING) waiting.push(event);
-    else dropped++;
-    wake();
-  });
-  try {
-    while (!signal.aborted) {
-      await something.promise;
-      something = new Deferred();
-      const events = waiting;
-      waiting = [];
-      for (const event of events) yield `${JSON.stringify(lineOf(event, index))}\n`;
-      if (dropped > 0) yield `${JSON.stringify({ dropped })}\n`;
-      dropped = 0;
+/** Hears of ranges as they are filled, from its making on: what is filled before anybody reads its lines is kept. */
+export class FillTrace implements Disposable {
+  readonly #subscription: Disposable;
+  #waiting: { readonly event: FillEvent; readonly time: Date }[] = [];
+  #dropped = 0;
+  #something = new Deferred();
+
+  constructor(fills: Pick<Listeners<FillEvent>, 'subscribe'>) {
+    this.#subscription = fills.subscribe((event) => {
+      if (this.#waiting.length < MAX_WAITING) this.#waiting.push({ event, time: new Date() });
+      else this.#dropped++;
+      this.#something.resolve();
+    });
+  }
+
+  /**
+   * Lines of JSON until the signal: `{"time","blob","start","end","source","fetched","urgency","milliseconds","files"}`,
+   * and `{"dropped"}` where the reader was too slow. Its end is that of the trace.
+   */
+  async *lines(signal: AbortSignal, { blobIds, index }: FillTraceOptions): AsyncGenerator<string, void, undefined> {
+    const wake = () => this.#something.resolve();
+    signal.addEventListener('abort', wake, { once: true });
+    try {
+      while (!signal.aborted) {
+        await this.#something.promise;
+        this.#something = new Deferred();
+        const [taken, dropped] = [this.#waiting, this.#dropped];
+        this.#waiting = [];
+        this.#dropped = 0;
+        for (const { event, time } of taken) {
+          if (blobIds?.has(event.blobId) !== false) yield `${JSON.stringify(lineOf(event, time, index))}\n`;
+        }
+        if (dropped > 0) yield `${JSON.stringify({ dropped })}\n`;
+      }
+    } finally {
+      signal.removeEventListener('abort', wake);
     }
-  } finally {
-    signal.removeEventListener('abort', wake);
+  }
+
+  [Symbol.dispose](): void {
+    this.#subscription[Symbol.dispose]();
   }
 }
 
-function lineOf({ blobId, range, milliseconds, ...rest }: FillEvent, index: FileIndex | undefined): object {
+function lineOf({ blobId, range, milliseconds, ...rest }: FillEvent, time: Date, index: FileIndex | undefined): object {
   const files = index?.filesIn(blobId, range) ?? [];
   return {
-    time: new Date().toISOString(),
+    time: time.toISOString(),
     blob: blobId,
     ...range,
     ...rest,

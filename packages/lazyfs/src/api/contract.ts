@@ -3,6 +3,7 @@ import type { MountAccounting } from '../accounting/index.ts';
 import type { FillCounters, FillEvent } from '../cache/index.ts';
 import type { NydusdConfig } from '../config/index.ts';
 import type { LazyBlob } from '../contract.ts';
+import type { WaitingRead } from '../demand.ts';
 import type { BackendCounters } from '../sources/index.ts';
 
 export interface ApiRequest {
@@ -52,32 +53,28 @@ export interface ApiMountRequest {
   readonly prefetchFiles: readonly string[];
 }
 
-/** Reads that a driver has not answered yet. */
-export interface InflightRead {
-  readonly blobId: string;
-  readonly offset: number;
-  readonly length: number;
-  /** Milliseconds since 1970. */
-  readonly since: number;
-}
-
 /** What the worker does for the API. */
 export interface ApiService {
   readonly id: string;
   readonly mounts: readonly ApiMount[];
   /** @throws `already-exists`, `data-loss`, `invalid-argument` */
   mount(request: ApiMountRequest): Promise<void>;
-  /** Another bootstrap or configuration for what is mounted there. @throws `not-found` and as `mount` */
+  /**
+   * Another bootstrap or configuration for what is mounted there; what is there stays when it cannot be had.
+   *
+   * @throws `not-found`, `failed-precondition` while it is in use, and as `mount`
+   */
   remount(request: ApiMountRequest): Promise<void>;
   /** @throws `not-found`, `failed-precondition` while it is in use */
   unmount(mountpoint: string): Promise<void>;
-  /** Credentials for what a mount fetches from here on: user:password in base64. @throws `not-found` */
+  /** Credentials for what a mount fetches from here on, whichever worker serves it: user:password in base64. @throws `not-found` */
   setCredentials(mountpoint: string, auth: string): Promise<void>;
   /** @throws `invalid-argument` for an unknown level */
   setLogLevel(level: string): Promise<void>;
   /** Ends the worker when what it does is done; mounts stay as far as they can. */
   exit(): Promise<void>;
-  readonly inflight: readonly InflightRead[];
+  /** Reads that a driver has not answered yet. */
+  readonly inflight: readonly WaitingRead[];
 }
 
 /** What the API tells besides. */

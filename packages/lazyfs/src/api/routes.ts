@@ -1,5 +1,5 @@
 import { ERROR_SURFACES, PantalaError } from '@pantala/base';
-import { fillTrace } from '../accounting/index.ts';
+import { FillTrace, type FillTraceOptions, type MountAccounting } from '../accounting/index.ts';
 import { type NydusdConfig, parseNydusdConfig } from '../config/index.ts';
 import type { ApiAnswer, ApiMount, ApiMountRequest, ApiParts, ApiRequest, ApiRoutes } from './contract.ts';
 
@@ -72,16 +72,22 @@ export function nydusdRoutes(parts: ApiParts): ApiRoutes {
     },
     'GET /pantala/v1/trace': async ({ url, signal }) => {
       const id = url.searchParams.get('mountpoint');
-      const opened = id === null ? undefined : mountAt(service.mounts, id).opened;
-      const index = opened?.accounting?.index;
-      return {
-        body: fillTrace(cache.fills, {
-          signal,
-          ...(opened === undefined ? {} : { blobIds: new Set(opened.blobs.map((blob) => blob.id)) }),
-          ...(index === undefined ? {} : { index }),
-        }),
-      };
+      const traced = id === null ? {} : traceOf(mountAt(service.mounts, id).opened);
+      return { body: new FillTrace(cache.fills).lines(signal, traced) };
     },
+  };
+}
+
+/** What a trace shows of a mount. */
+export function traceOf(
+  opened:
+    | { readonly blobs: readonly { readonly id: string }[]; readonly accounting: MountAccounting | undefined }
+    | undefined,
+): FillTraceOptions {
+  const index = opened?.accounting?.index;
+  return {
+    ...(opened === undefined ? {} : { blobIds: new Set(opened.blobs.map(({ id }) => id)) }),
+    ...(index === undefined ? {} : { index }),
   };
 }
 

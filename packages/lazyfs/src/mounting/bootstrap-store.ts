@@ -52,8 +52,8 @@ export class BootstrapStore {
       if (expected !== undefined && digest !== expected) {
         throw new PantalaError('data-loss', `bootstrap ${file} has SHA-256 ${digest}, it should have ${expected}`);
       }
-      // One that is in use stays: the kernel reads that very file.
-      if ((await stat(this.path(digest)).catch(() => undefined)) === undefined) await rename(copy, this.path(digest));
+      // In place of what is there, which nobody has checked: mounts go on with the file that they have.
+      await rename(copy, this.path(digest));
       return { digest, bytes };
     } finally {
       await rm(copy, { force: true });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { AbortScope, byteStringOf, type Logger, type Metrics, PantalaError, shown } from '@pantala/base';
+import type { Credentials } from '@pantala/oci';
 import { BlobCache } from '../cache/index.ts';
 import type { LazyBlob } from '../contract.ts';
 import type { AttachedBlob, DriverName, LazyDriver, ServedBlob } from '../driver.ts';
@@ -100,9 +101,15 @@ export class LazyMounts implements AsyncDisposable {
     }));
   }
 
-  /** An image, opened if it is not. @throws `not-found` and as `openImage` */
-  async image(target: string): Promise<OpenedImage> {
-    return this.#imageOf(await this.#find(target));
+  /** Credentials for what a mount fetches from here on, by this worker and those after it. @throws `not-found` */
+  async setCredentials(target: string, credentials: Credentials): Promise<void> {
+    const mount = await this.#find(target);
+    this.#update(mount, { credentials });
+    // What is being opened has read the record already.
+    void mount.image?.then(
+      (image) => image.setCredentials(credentials),
+      () => {},
+    );
   }
 
   /**
@@ -152,8 +159,46 @@ export class LazyMounts implements AsyncDisposable {
     });
   }
 
-  async #mountNew(request: MountRequest, lostAt?: number): Promise<Mount> {
-    const { capabilities, driver: driverOf, generation, logger } = this.#options;
+  /**
+   * Another image or other sources for a mount. What is there stays until all is ready for the new one, and comes back
+   * when the kernel refuses that; between the two the directory is for some milliseconds what it is without a mount.
+   *
+   * @throws as `mount`; `not-found`, `failed-precondition` while it is in use
+   */
+  replace(given: MountRequest): Promise<MountState> {
+    return this.#inTurn(async () => {
+      const before = await this.#find(given.target);
+      const { target } = before.record.request;
+      const next = await this.#prepare({ ...given, target });
+      try {
+        if (mountedErofs(target) === before.record.device) await unmountErofs(target, { detach: false });
+      } catch (error) {
+        await this.#giveUp(next);
+        throw error;
+      }
+      try {
+        await this.#place(next);
+      } catch (error) {
+        await this.#place(before);
+        throw error;
+      }
+      this.#records.remove(before.record.id);
+      await this.#release(before);
+      await this.#removeBootstrap(before.record.bootstrap);
+      void this.#background(next);
+      return stateOf(next.record);
+    });
+  }
+
+  async #mountNew(request: MountRequest, before?: Pick<MountRecord, 'lostAt' | 'credentials'>): Promise<Mount> {
+    const mount = await this.#prepare(request, before);
+    await this.#place(mount);
+    return mount;
+  }
+
+  /** Everything for a mount but the mount itself. */
+  async #prepare(request: MountRequest, before: Pick<MountRecord, 'lostAt' | 'credentials'> = {}): Promise<Mount> {
+    const { capabilities, driver: driverOf, generation } = this.#options;
     const found = await capabilities();
     const name = request.driver ?? (request.loop === true ? 'fuse' : found.driver);
     const loop = request.loop ?? found.loop;
@@ -164,7 +209,7 @@ export class LazyMounts implements AsyncDisposable {
       );
     }
     const { digest: bootstrap, bytes } = await this.#bootstraps.add(request.bootstrap, request.bootstrapDigest);
-    const image = await this.#open(bootstrap, request, bytes);
+    const image = await this.#open(bootstrap, request, before.credentials, bytes);
     const driver = await driverOf(name);
     const mount: Mount = {
       record: {
@@ -178,7 +223,7 @@ export class LazyMounts implements AsyncDisposable {
         device: '',
         complete: image.blobs.every((blob) => blob.complete),
         mountedAt: Date.now(),
-        ...(lostAt === undefined ? {} : { lostAt }),
+        ...before,
       },
       attached: [],
       image: Promise.resolve(image),
@@ -188,31 +233,49 @@ export class LazyMounts implements AsyncDisposable {
     try {
       await this.#attach(mount, driver);
       driver.start();
-      // Recorded before it is there: whoever finds the record without the mount drops it.
-      this.#records.save(mount.record);
-      const devices = mount.attached.map(({ device }) => device);
-      await mountErofs({ bootstrap: this.#bootstraps.path(bootstrap), devices, target: request.target, loop });
     } catch (error) {
-      this.#records.remove(mount.record.id);
-      await this.#release(mount);
-      await this.#removeBootstrap(bootstrap);
+      await this.#giveUp(mount);
       throw error;
     }
-    this.#update(mount, { device: mountedErofs(request.target) ?? '' });
-    this.#mounts.set(request.target, mount);
-    this.#watch(mount, image, driver);
-    logger.info('mounted', {
-      target: request.target,
-      driver: name,
-      loop,
-      blobs: image.blobs.length,
-    });
     return mount;
   }
 
-  async #open(bootstrap: string, request: MountRequest, bytes?: BootstrapBytes): Promise<OpenedImage> {
+  /** Has the kernel mount what was prepared; gives it up when it does not. */
+  async #place(mount: Mount): Promise<void> {
+    const { record, attached, opened } = mount;
+    const { target } = record.request;
+    const { bootstrap, driver, loop, blobs } = record;
+    try {
+      // Recorded before it is there: whoever finds the record without the mount drops it.
+      this.#records.save(record);
+      // What needs nobody is attached nowhere.
+      const devices = attached.length === 0 ? blobs.map(({ path }) => path) : attached.map(({ device }) => device);
+      await mountErofs({ bootstrap: this.#bootstraps.path(bootstrap), devices, target, loop });
+    } catch (error) {
+      this.#records.remove(record.id);
+      await this.#giveUp(mount);
+      throw error;
+    }
+    this.#update(mount, { device: mountedErofs(target) ?? '' });
+    this.#mounts.set(target, mount);
+    if (opened !== undefined) this.#watch(mount, opened, await this.#options.driver(driver));
+    this.#options.logger.info('mounted', { target, driver, loop, blobs: blobs.length });
+  }
+
+  async #giveUp(mount: Mount): Promise<void> {
+    await this.#release(mount);
+    await this.#removeBootstrap(mount.record.bootstrap);
+  }
+
+  async #open(
+    bootstrap: string,
+    request: MountRequest,
+    credentials?: Credentials,
+    bytes?: BootstrapBytes,
+  ): Promise<OpenedImage> {
     const { logger, metrics } = this.#options;
-    const parts = { logger, metrics, signal: this.#closing.signal };
+    const given = credentials === undefined ? {} : { credentials };
+    const parts = { logger, metrics, signal: this.#closing.signal, ...given };
     return openImage(this.#bootstraps.path(bootstrap), request, this.#cache, parts, bytes);
   }
 
@@ -220,7 +283,7 @@ export class LazyMounts implements AsyncDisposable {
   #imageOf(mount: Mount): Promise<OpenedImage> {
     if (mount.image !== undefined) return mount.image;
     const { record } = mount;
-    const opening = this.#open(record.bootstrap, record.request);
+    const opening = this.#open(record.bootstrap, record.request, record.credentials);
     mount.image = opening;
     opening.then(
       async (image) => {
@@ -368,12 +431,17 @@ export class LazyMounts implements AsyncDisposable {
     await unmountErofs(target, { detach: true });
     const bootstrap = this.#bootstraps.path(record.bootstrap);
     try {
-      const mount = await this.#mountNew({ ...record.request, bootstrap }, Date.now());
+      const mount = await this.#mountNew(
+        // It is checked as if it were new: it may have been changed since.
+        { ...record.request, bootstrap, bootstrapDigest: record.bootstrap },
+        { lostAt: Date.now(), ...(record.credentials === undefined ? {} : { credentials: record.credentials }) },
+      );
       this.#update(mount, { request: record.request });
     } catch (error) {
       logger.error('a lost mount cannot be mounted afresh', { target, error });
     }
     this.#records.remove(record.id);
+    await this.#removeBootstrap(record.bootstrap);
   }
 
   /** Opens what outlived the last worker; until then the cache evicts nothing. */

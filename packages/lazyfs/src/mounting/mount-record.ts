@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Credentials } from '@pantala/oci';
 import type { DriverName } from '../driver.ts';
 import type { MountRequest } from './mount-request.ts';
 
@@ -17,6 +18,8 @@ export interface MountRecord {
   /** A UUID. */
   readonly id: string;
   readonly request: MountRequest;
+  /** Given later than the request's, and in place of them. */
+  readonly credentials?: Credentials;
   /** SHA-256 of the bootstrap, by which it is kept. */
   readonly bootstrap: string;
   readonly blobs: readonly RecordedBlob[];

@@ -28,6 +28,7 @@ export interface OpenedImage extends AsyncDisposable {
  * Opens the blobs of an image.
  *
  * @param bootstrap file with a RAFS v6 bootstrap
+ * @param parts.credentials in place of the request's
  * @param bytes what is in it, where it is known; they are given back
  * @throws `data-loss` when it is none; `not-found`; as `BlobSource.read` where blobs have chunk information of their own
  */
@@ -35,14 +36,14 @@ export async function openImage(
   bootstrap: string,
   request: Pick<MountRequest, 'sources' | 'prefetch' | 'pieceLength' | 'accounting'>,
   cache: BlobCache,
-  parts: SourceParts & { readonly signal: AbortSignal },
+  { credentials, ...parts }: SourceParts & { readonly signal: AbortSignal; readonly credentials?: Credentials },
   bytes?: BootstrapBytes,
 ): Promise<OpenedImage> {
   using content = bytes ?? (await readBootstrapFile(bootstrap));
   const checked = readBootstrap(content.bytes);
   const { image } = checked;
   await using opening = new AsyncDisposableStack();
-  const shown: ShownCredentials = { replaced: undefined };
+  const shown: ShownCredentials = { replaced: credentials };
   const sources = opening.use(sourcesOf(request.sources, shown, parts));
   const accounting = new MountAccounting(image, request.accounting);
   const options = { urgency: 'demand', signal: parts.signal } as const;

@@ -18,18 +18,19 @@ export class ControlClient {
    */
   async call(method: string, path: string, body?: object, signal?: AbortSignal): Promise<unknown> {
     const response = await this.#send(method, path, body, signal);
-    const parts: Buffer[] = [];
-    for await (const part of response as AsyncIterable<Buffer>) parts.push(part);
-    const text = Buffer.concat(parts).toString('utf8');
-    const parsed: unknown = text === '' ? undefined : JSON.parse(text);
+    const parsed = await parsedBody(response);
     if ((response.statusCode ?? 500) >= 400) throw errorOf(parsed);
     return parsed;
   }
 
-  /** Lines as they come, until the worker or the signal ends them. */
-  async *lines(path: string, signal?: AbortSignal): AsyncGenerator<string> {
-    const response = await this.#send('GET', path, undefined, signal);
-    if ((response.statusCode ?? 500) >= 400) throw new PantalaError('unavailable', `GET ${path} was refused`);
+  /**
+   * Lines as they come, until the worker or the signal ends them.
+   *
+   * @throws as `call`
+   */
+  async *lines(method: string, path: string, body?: object, signal?: AbortSignal): AsyncGenerator<string> {
+    const response = await this.#send(method, path, body, signal);
+    if ((response.statusCode ?? 500) >= 400) throw errorOf(await parsedBody(response));
     yield* createInterface({ input: response });
   }
 
@@ -51,6 +52,13 @@ export class ControlClient {
       throw new PantalaError('unavailable', `no worker answers on ${this.#socket}`, { cause });
     }
   }
+}
+
+async function parsedBody(response: IncomingMessage): Promise<unknown> {
+  const parts: Buffer[] = [];
+  for await (const part of response as AsyncIterable<Buffer>) parts.push(part);
+  const text = Buffer.concat(parts).toString('utf8');
+  return text === '' ? undefined : JSON.parse(text);
 }
 
 function errorOf(body: unknown): PantalaError {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger, PantalaError } from '@pantala/base';
 import { createAccessGroup } from '@pantala/linux';
-import { Demand } from '../demand.ts';
+import { Demand, type WaitingRead } from '../demand.ts';
 import type { DriverName, LazyDriver } from '../driver.ts';
 import { FanotifyDriver } from '../fanotify/driver.ts';
 import { connectFuse, disconnectFuse, FuseDriver } from '../fuse/driver.ts';
@@ -37,6 +37,11 @@ export class Drivers {
 
   get held(): Held {
     return { generation: this.generation, descriptors: this.#descriptors };
+  }
+
+  /** Reads of all drivers that have no answer yet. */
+  get waiting(): WaitingRead[] {
+    return this.#demand.waiting;
   }
 
   /** @throws LinuxError when the kernel cannot do it */

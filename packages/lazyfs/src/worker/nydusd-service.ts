@@ -1,6 +1,7 @@
 import { PantalaError } from '@pantala/base';
 import type { Credentials } from '@pantala/oci';
 import type { ApiMount, ApiMountRequest, ApiService } from '../api/index.ts';
+import type { WaitingRead } from '../demand.ts';
 import type { LazyMounts, MountView } from '../mounting/lazy-mounts.ts';
 import type { MountRequest, SourceSettings } from '../mounting/mount-request.ts';
 
@@ -14,6 +15,8 @@ const LEVELS: ReadonlyMap<string, boolean> = new Map([
 
 export interface NydusdServiceParts {
   readonly mounts: LazyMounts;
+  /** Reads that have no answer yet. */
+  readonly waiting: () => readonly WaitingRead[];
   /** Begins or ends debug lines. */
   readonly setVerbose: (verbose: boolean) => void;
   /** Ends the service in order. */
@@ -23,12 +26,14 @@ export interface NydusdServiceParts {
 /** The worker's mounts as nydusd's API has them: a mountpoint is a directory of this machine. */
 export class NydusdService implements ApiService {
   readonly id = 'pantala';
-  /** The kernel keeps what waits; what a driver has taken is answered within its deadline and listed nowhere. */
-  readonly inflight = [];
   readonly #parts: NydusdServiceParts;
 
   constructor(parts: NydusdServiceParts) {
     this.#parts = parts;
+  }
+
+  get inflight(): readonly WaitingRead[] {
+    return this.#parts.waiting();
   }
 
   get mounts(): ApiMount[] {
@@ -44,8 +49,7 @@ export class NydusdService implements ApiService {
     if (before === undefined) throw new PantalaError('not-found', `${request.mountpoint} is not mounted`);
     const next =
       request.config === undefined ? { ...before.request, bootstrap: request.source } : mountRequest(request);
-    await this.#parts.mounts.unmount(request.mountpoint, { detach: false });
-    await this.#parts.mounts.mount(next);
+    await this.#parts.mounts.replace(next);
   }
 
   unmount(mountpoint: string): Promise<void> {
@@ -53,8 +57,7 @@ export class NydusdService implements ApiService {
   }
 
   async setCredentials(mountpoint: string, auth: string): Promise<void> {
-    const image = await this.#parts.mounts.image(mountpoint);
-    image.setCredentials(credentialsOf(auth));
+    await this.#parts.mounts.setCredentials(mountpoint, credentialsOf(auth));
   }
 
   async setLogLevel(level: string): Promise<void> {

@@ -2,8 +2,8 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'nod
 import { type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
 import { tryLock } from '@pantala/linux';
 import { MetricsRegistry } from '@pantala/service';
-import { ErrorEvents } from '../accounting/index.ts';
-import { nydusdRoutes } from '../api/index.ts';
+import { ErrorEvents, FillTrace } from '../accounting/index.ts';
+import { nydusdRoutes, traceOf } from '../api/index.ts';
 import { controlGroups, guardianGroups } from '../guardian/control-groups.ts';
 import { storeDescriptors, storedDescriptors } from '../guardian/descriptor-store.ts';
 import { GuardianLink } from '../guardian/guardian-link.ts';
@@ -159,7 +159,12 @@ export class LazyWorker implements AsyncDisposable {
 
   #routes(mounts: LazyMounts): ControlRoutes {
     const { setVerbose = () => {} } = this.#options;
-    const service = new NydusdService({ mounts, setVerbose, stop: () => process.kill(process.pid, 'SIGTERM') });
+    const service = new NydusdService({
+      mounts,
+      waiting: () => this.#drivers.waiting,
+      setVerbose,
+      stop: () => process.kill(process.pid, 'SIGTERM'),
+    });
     return {
       ...nydusdRoutes({
         version: VERSION,
@@ -179,7 +184,11 @@ export class LazyWorker implements AsyncDisposable {
       'GET /pantala/v1/mounts': async () => ({
         body: mounts.list().map((state) => ({ ...state, ...this.#line(state) })),
       }),
-      'POST /pantala/v1/mounts': async ({ body }) => ({ body: this.#line(await mounts.mount(body as MountRequest)) }),
+      'POST /pantala/v1/mounts': async ({ url, body, signal }) => {
+        const request = body as MountRequest;
+        if (url.searchParams.get('trace') === 'true') return { body: await this.#traced(mounts, request, signal) };
+        return { body: this.#line(await mounts.mount(request)) };
+      },
       'POST /pantala/v1/prefetch': async ({ url, body, signal }) => ({
         body: await mounts.prefetch(url.searchParams.get('target') ?? '', (body ?? {}) as PrefetchSettings, signal),
       }),
@@ -189,6 +198,20 @@ export class LazyWorker implements AsyncDisposable {
         return { body: { unmounted: target } };
       },
     };
+  }
+
+  /** Mounts, and tells from then on what is filled for it: what `mount` answers as the first line, then a trace. */
+  async #traced(mounts: LazyMounts, request: MountRequest, signal: AbortSignal): Promise<AsyncIterable<string>> {
+    using listening = new DisposableStack();
+    const trace = listening.use(new FillTrace(mounts.cache.fills));
+    const state = await mounts.mount(request);
+    const line = `${JSON.stringify(this.#line(state))}\n`;
+    const view = mounts.views().find((each) => each.request.target === state.mounted);
+    listening.move();
+    return (async function* () {
+      yield line;
+      yield* trace.lines(signal, traceOf(view?.image));
+    })();
   }
 
   /**

@@ -4,7 +4,7 @@ import { PantalaError } from '@pantala/base';
 import { type DriverName, type MountLine, type MountRequest, reachWorker } from '@pantala/lazyfs/client';
 import { print, printJson } from '../../output.ts';
 import { mountSource, type SourceOptions } from './source.ts';
-import { trace } from './trace.ts';
+import { tracedMount } from './trace.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';
 
 interface MountOptions extends WorkerOptions, SourceOptions {
@@ -43,10 +43,12 @@ export async function mount(names: readonly string[], options: MountOptions): Pr
     },
   };
   const worker = await reachWorker(placesFor(options));
-  const line = (await worker.call('POST', '/pantala/v1/mounts', request)) as MountLine;
-  if (options.json === true) printJson(line);
-  else print(`mounted ${line.mounted} (${line.driver})`);
-  if (options.trace === true) await trace(worker, line.mounted, options.json === true);
+  const show = (line: MountLine): void => {
+    if (options.json === true) printJson(line);
+    else print(`mounted ${line.mounted} (${line.driver})`);
+  };
+  if (options.trace === true) await tracedMount(worker, request, show, options.json === true);
+  else show((await worker.call('POST', '/pantala/v1/mounts', request)) as MountLine);
   return 0;
 }
 

@@ -1,4 +1,4 @@
-import type { ControlClient } from '@pantala/lazyfs/client';
+import type { ControlClient, MountLine, MountRequest } from '@pantala/lazyfs/client';
 import { print } from '../../output.ts';
 
 /** A line of the worker's trace. */
@@ -16,14 +16,24 @@ interface TraceLine {
   readonly more?: number;
 }
 
-/** Shows what of a mount is missed, and where it comes from, until it is interrupted. */
-export async function trace(worker: ControlClient, target: string, json: boolean): Promise<void> {
+/**
+ * Mounts, and shows what is missed, and where it comes from, until it is interrupted. Mount and trace are one request:
+ * what is filled in the first moment is shown, too.
+ */
+export async function tracedMount(
+  worker: ControlClient,
+  request: MountRequest,
+  mounted: (line: MountLine) => void,
+  json: boolean,
+): Promise<void> {
   const interrupted = new AbortController();
   const stop = () => interrupted.abort();
   process.once('SIGINT', stop).once('SIGTERM', stop);
   try {
-    const path = `/pantala/v1/trace?mountpoint=${encodeURIComponent(target)}`;
-    for await (const line of worker.lines(path, interrupted.signal)) print(json ? line : shown(line));
+    const lines = worker.lines('POST', '/pantala/v1/mounts?trace=true', request, interrupted.signal);
+    const first = await lines.next();
+    if (first.done !== true) mounted(JSON.parse(first.value) as MountLine);
+    for await (const line of lines) print(json ? line : shown(line));
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;
   } finally {
