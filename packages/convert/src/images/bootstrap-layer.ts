@@ -9,7 +9,10 @@ import {
   walkTar,
   writeTar,
 } from '@pantala/oci';
-import { type BlobEnd, MAX_BOOTSTRAP_LENGTH, META_HEADER_LENGTH } from '@pantala/rafs';
+import type { BlobEnd } from '@pantala/rafs';
+// Not all of it: a command that mounts an image takes its bootstrap from here, and somebody waits for that.
+import { MAX_BOOTSTRAP_LENGTH } from '@pantala/rafs/bootstrap-limits';
+import { META_HEADER_LENGTH } from '@pantala/rafs/meta-header';
 import { BOOTSTRAP_FOLDER, BOOTSTRAP_PATH, metaPath, OLD_BOOTSTRAP_PATH } from './nydus-manifest.ts';
 import { type PackedFile, packFile } from './packed-file.ts';
 
