@@ -1,6 +1,6 @@
 import { createHash, type Hash, hash } from 'node:crypto';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
-import { crc32 as crc32Native } from '@node-rs/crc32';
+import { createRequire } from 'node:module';
+import type { Blake3Hasher } from '@napi-rs/blake-hash';
 import { PantalaError } from './errors.ts';
 
 /** Algorithms that a content digest may name. Nothing weaker is accepted where bytes are to be trusted. */
@@ -47,11 +47,21 @@ export function sha256Hex(data: string | Uint8Array): string {
   return hash('sha256', data, 'hex');
 }
 
+/** Native code is loaded when it is first needed: commands that hash nothing start without it. */
+const require = createRequire(import.meta.url);
+
 /** Used again and again, and asked for text: its buffers would be foreign memory, with a finalizer for every block. */
-const hasher = new Blake3Hasher();
+let hasher: Blake3Hasher | undefined;
+let crc32Native: typeof import('@node-rs/crc32').crc32 | undefined;
+
+function newHasher(): Blake3Hasher {
+  const native = require('@napi-rs/blake-hash') as typeof import('@napi-rs/blake-hash');
+  return new native.Blake3Hasher();
+}
 
 /** BLAKE3: 32 bytes. */
 export function blake3(data: Uint8Array): Buffer {
+  hasher ??= newHasher();
   hasher.reset();
   hasher.update(data);
   return Buffer.from(hasher.digest('hex'), 'hex');
@@ -72,6 +82,7 @@ export function pieceDigest(blockDigests: Uint8Array): Buffer {
 
 /** CRC-32 (IEEE), continued from `previous`. */
 export function crc32(data: Uint8Array, previous = 0): number {
+  crc32Native ??= (require('@node-rs/crc32') as typeof import('@node-rs/crc32')).crc32;
   return crc32Native(data as Buffer, previous);
 }
 
