@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Deferred, lengthOf, monotonicNow, PantalaError, silentLogger, TokenBucket } from '@pantala/base';
 import { BlobCache, planPrefetch, prefetch } from '@pantala/lazyfs';
 import { decodeBootstrap, nodeAt } from '@pantala/rafs';
-import { Scratch } from '@pantala/testkit';
+import { Scratch, until } from '@pantala/testkit';
 import { expect, test } from 'vitest';
 import { blobFixture, MemoryFetcher, truthful } from '../blob-fixture.ts';
 
@@ -75,8 +75,9 @@ test('nothing is prefetched while a reader waits, but for one step a second', as
   await asked.promise;
   const began = monotonicNow();
   const prefetching = prefetch(nothing, [blob], { lanes: 1, logger: silentLogger, signal });
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  if (monotonicNow() - began < 900) expect(fetcher.served).toHaveLength(1);
+  const steps = () => fetcher.served.filter(({ urgency }) => urgency === 'prefetch').length;
+  await until(() => steps() > 0, { what: 'a step of the prefetch' });
+  expect(monotonicNow() - began).toBeGreaterThan(950);
   answer.resolve();
   await Promise.all([reading, prefetching]);
   expect(blob.complete).toBe(true);
