@@ -13,6 +13,7 @@ import {
 } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { image, mountImage } from '../lib/images.ts';
+import { DRIVERS, LazyStage } from '../lib/lazy-stage.ts';
 import { FULL } from '../lib/stage.ts';
 import { titled, whyNot } from './lib/installed.ts';
 import { NydusMount, nydusImage, nydusVersions } from './lib/nydus.ts';
@@ -56,6 +57,12 @@ describe.skipIf(missing !== undefined)(titled('the real nydus-image and nydusd',
     return left;
   }
 
+  /** What it builds otherwise than it is: links of what is no regular file are split, and the root has no time. */
+  function byBuilder(path: string, facts: EntryFacts): readonly Fact[] {
+    if (path === '.') return ['mtime', 'mode', 'uid', 'gid', 'xattr'];
+    return facts.hl !== undefined && facts.sha === undefined ? ['nlink', 'hl'] : [];
+  }
+
   test.each(MATRIX)(
     'accept and show what Pantala builds: $compressor, $digester, chunks of $chunkSize',
     async (options) => {
@@ -86,12 +93,20 @@ describe.skipIf(missing !== undefined)(titled('the real nydus-image and nydusd',
     await image('check', bootstrap, '-D', blobs);
     await image('inspect', bootstrap);
     await image('unpack', bootstrap, '-D', blobs, '--output', work.join('tree'));
-    // It splits links of what is no regular file, and gives the root no time.
-    const byBuilder = (path: string, facts: EntryFacts): readonly Fact[] => {
-      if (path === '.') return ['mtime', 'mode', 'uid', 'gid', 'xattr'];
-      return facts.hl !== undefined && facts.sha === undefined ? ['nlink', 'hl'] : [];
-    };
     expect(compareTrees(tree, await readTree(work.join('tree')), { except: byBuilder })).toEqual([]);
+  });
+
+  test.each(DRIVERS)('build what is mounted lazily with $driver $options', async ({ driver, options }) => {
+    await using stage = new LazyStage();
+    const [bootstrap, blobs] = [stage.scratch.join('boot'), stage.scratch.join('blobs')];
+    mkdirSync(blobs);
+    const choice = ['--compressor', 'zstd', '--digester', 'sha256', '--chunk-size', '0x10000'];
+    const created = await nydusImage(['create', '-t', 'directory', '-B', bootstrap, '-D', blobs, ...choice, corpus]);
+    expect(created.code).toBe(0);
+    const line = await stage.mount({ tree: corpus, bootstrap, blobs }, 'm', '--no-prefetch', ...options);
+    expect(line.driver).toBe(driver);
+    expect(compareTrees(tree, await readTree(stage.scratch.join('m')), { except: byBuilder })).toEqual([]);
+    await stage.umount('m');
   });
 
   test.each(['zstd', 'lz4_block'])(
