@@ -14,7 +14,7 @@ export { MAX_BLOBS, MAX_BOOTSTRAP_LENGTH } from './bootstrap/limits.ts';
 export { compressorCode, compressorOf } from './codec/algorithms.ts';
 export * from './codec/compression.ts';
 export * from './codec/digests.ts';
-export { type Lz4Origin, lz4Library } from './codec/lz4.ts';
+export { type Lz4Origin, lz4Library, lz4Origin } from './codec/lz4.ts';
 export * from './image.ts';
 export { malformed } from './malformed.ts';
 export * from './tree/differences.ts';

@@ -1,4 +1,5 @@
 import { PantalaError } from '@pantala/base';
+import { lz4Origin } from '@pantala/rafs';
 import { BlobStream } from './blob-stream.ts';
 import { KnownDigests } from './known-digests.ts';
 import type { CompiledBuildOptions } from './options.ts';
@@ -11,6 +12,12 @@ import { WorkerPool } from './worker-pool.ts';
  * compression is made of; with it longer parcels only take memory.
  */
 const PARCEL_LENGTH = { stored: 4 * 1024 * 1024, compressed: 2 * 1024 * 1024 };
+
+/**
+ * Bytes of content that all threads together give to LZ4 of the npm package at once: for each it allocates more than
+ * three times as much, and frees it late.
+ */
+const BUNDLED_LZ4_LENGTH = 8 * 1024 * 1024;
 
 /** What one build has for itself while it goes on. */
 export interface BuildSeat {
@@ -39,9 +46,11 @@ export class BuildPool implements AsyncDisposable {
     this.builds = builds;
     const compresses = compressor !== 'none';
     const length = Math.max(chunkSize, compresses ? PARCEL_LENGTH.compressed : PARCEL_LENGTH.stored);
+    const isBundled = compressor === 'lz4_block' && lz4Origin(lz4) === 'bundled';
+    const threads = isBundled ? Math.min(workers, Math.ceil(BUNDLED_LZ4_LENGTH / length)) : workers;
     const layout: SlotLayout = { length, compresses };
     // Each may hold one that its source is slow to fill; there is always another one.
-    const count = Math.max(slotCount(workers, layout), builds + 1);
+    const count = Math.max(slotCount(threads, layout), builds + 1);
     const numbers = Array.from({ length: builds }, (_, number) => number);
     this.slots = new SlotPool(count + (batchSize > 0 ? builds : 0), layout);
     this.#batches = numbers.map(() => (batchSize > 0 ? this.slots.take() : undefined));
@@ -49,7 +58,7 @@ export class BuildPool implements AsyncDisposable {
     this.#free = numbers.reverse();
     const known = this.#known.map(({ memory }) => memory);
     const { memories } = this.slots;
-    this.workers = new WorkerPool(workers, { memories, layout, compressor, digester, lz4, known });
+    this.workers = new WorkerPool(threads, { memories, layout, compressor, digester, lz4, known });
   }
 
   /** @throws `internal` when more builds go on than the pool was made for */

@@ -1,12 +1,21 @@
+import { createRequire } from 'node:module';
 import { PantalaError } from '@pantala/base';
 import { type Lz4Library, systemLz4 } from '@pantala/linux';
-import { compressSync, uncompressSync } from 'lz4-napi';
 
 /** The package puts the size of the content in front of each block: four bytes, little-endian. */
 const SIZE_PREFIX = 4;
 
+let loaded: typeof import('lz4-napi') | undefined;
+
+/** Loaded at the first use: hardly any machine is without the system's library. */
+function lz4Package(): typeof import('lz4-napi') {
+  loaded ??= createRequire(import.meta.url)('lz4-napi') as typeof import('lz4-napi');
+  return loaded;
+}
+
 const bundled: Lz4Library = {
   compress(source, target) {
+    const { compressSync } = lz4Package();
     const prefixed = compressSync(asBuffer(source));
     const length = prefixed.length - SIZE_PREFIX;
     const fits = length <= target.length;
@@ -16,6 +25,7 @@ const bundled: Lz4Library = {
   },
 
   decompress(source, target) {
+    const { uncompressSync } = lz4Package();
     const prefixed = Buffer.allocUnsafe(SIZE_PREFIX + source.length);
     prefixed.writeUInt32LE(target.length);
     prefixed.set(source, SIZE_PREFIX);
@@ -41,6 +51,11 @@ export function lz4Library(origin?: Lz4Origin): Lz4Library {
   if (typeof system !== 'string') return system;
   if (origin === 'system') throw new PantalaError('unimplemented', `LZ4 of the system cannot be used: ${system}`);
   return bundled;
+}
+
+/** Which one `lz4Library` gives. @throws as it does */
+export function lz4Origin(origin?: Lz4Origin): Lz4Origin {
+  return lz4Library(origin) === bundled ? 'bundled' : 'system';
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
