@@ -94,7 +94,7 @@ function idOf(name: ByteString, number: string | undefined, offset: number): num
   if (id < NO_ID) return id;
   throw malformed(
     offset,
-    `an access control list names "${shown(name.slice(0, 100))}" without a number: write the tar where accounts have no names, or with one that adds numbers, as bsdtar`,
+    `an access control list names "${shown(name.slice(0, 100))}" without a number, as GNU tar does: build from the directory itself, or write the tar with bsdtar or star, which add numbers, or without such lists (tar --no-acls)`,
   );
 }
 

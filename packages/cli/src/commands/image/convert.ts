@@ -10,15 +10,14 @@ import {
   type RevertReport,
   revertImage,
 } from '@pantala/convert';
-import { formatPlatform, openImageSource, openImageTarget, parsePlatformText } from '@pantala/oci';
+import { formatPlatform, openImageSource, parsePlatformText } from '@pantala/oci';
 import { formatSize } from '@pantala/service';
-import { Interruption } from '../../interruption.ts';
-import { type CommonOptions, counted, note, print, printJson } from '../../output.ts';
-import { ProgressLine, share } from '../../progress-line.ts';
-import { type AccessOptions, accessOf } from './access.ts';
+import { counted, note, print, printJson } from '../../output.ts';
+import { type ProgressLine, share } from '../../progress-line.ts';
 import { type BlobOptions, buildOptionsOf, oneOf, type PrefetchChoice, prefetchOf } from './build-options.ts';
+import { type Moving, type MovingOptions, moving } from './moving.ts';
 
-interface ConvertCommandOptions extends CommonOptions, AccessOptions, BlobOptions, PrefetchChoice {
+interface ConvertCommandOptions extends MovingOptions, BlobOptions, PrefetchChoice {
   readonly platform: readonly string[];
   readonly allPlatforms?: boolean;
   readonly mergePlatform?: boolean;
@@ -27,25 +26,23 @@ interface ConvertCommandOptions extends CommonOptions, AccessOptions, BlobOption
   readonly buildCache?: string;
   readonly reverse?: boolean;
   readonly layerCompression: string;
-  readonly concurrency?: number;
   readonly workDir?: string;
-  readonly progress: boolean;
 }
 
 export async function convert(from: string, to: string, options: ConvertCommandOptions): Promise<number> {
-  using interruption = new Interruption();
-  const { signal } = interruption;
-  using line = new ProgressLine(options.progress && options.json !== true);
-  const access = accessOf(options, signal);
-  await using source = await openImageSource(from, access);
-  await using target = await openImageTarget(to, access);
+  return await moving(from, to, options, (opened) => convertBetween(opened, options));
+}
+
+async function convertBetween(
+  { source, target, access, line, signal, common: given }: Moving,
+  options: ConvertCommandOptions,
+): Promise<void> {
   const platforms = platformsOf(options);
   const common = {
     ...(platforms === undefined ? {} : { platforms }),
     oci: options.oci ?? false,
-    ...(options.concurrency === undefined ? {} : { concurrency: options.concurrency }),
+    ...given,
     ...(options.workDir === undefined ? {} : { workFolder: options.workDir }),
-    signal,
   };
   if (options.reverse === true) {
     const compression = oneOf('--layer-compression', options.layerCompression, ['gzip', 'zstd', 'none']);
@@ -58,7 +55,7 @@ export async function convert(from: string, to: string, options: ConvertCommandO
     });
     line.clear();
     tellReverted(target.name, report, options.json === true);
-    return 0;
+    return;
   }
   await using opened = new AsyncDisposableStack();
   const { chunkDict, ...blob } = options;
@@ -81,7 +78,6 @@ export async function convert(from: string, to: string, options: ConvertCommandO
   const report = await convertImage(source, target, convertOptions);
   line.clear();
   tellConverted(target.name, report, options.json === true);
-  return 0;
 }
 
 function platformsOf({ platform, allPlatforms }: ConvertCommandOptions): PlatformChoice {
