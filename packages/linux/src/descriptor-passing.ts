@@ -157,3 +157,21 @@ export function socketPair(): readonly [number, number] {
 export function datagramSocket(): number {
   return checked('socket', ['AF_UNIX', 'SOCK_DGRAM'], callNow('socket', [AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0]));
 }
+
+/**
+ * A blocking unix socket that is connected to whoever listens on a path, for programs that want descriptors by it: Node
+ * itself reads and drops them.
+ *
+ * @throws LinuxError: ENOENT and ECONNREFUSED where nobody listens; `unimplemented`
+ */
+export function connectSocket(path: string): number {
+  const address = socketAddress(path);
+  const fd = checked('socket', ['AF_UNIX', 'SOCK_STREAM'], callNow('socket', [AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0]));
+  try {
+    checked('connect', [path], callNow('connect', [fd, address, address.byteLength]));
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}

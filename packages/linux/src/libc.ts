@@ -26,6 +26,7 @@ const PROTOTYPES = {
   fanotify_init: 'int fanotify_init(unsigned int flags, unsigned int event_flags)',
   fanotify_mark: 'int fanotify_mark(int group, unsigned int flags, uint64_t mask, int directory, const char *path)',
   socket: 'int socket(int domain, int type, int protocol)',
+  connect: 'int connect(int socket, const void *address, unsigned int length)',
   socketpair: 'int socketpair(int domain, int type, int protocol, void *pair)',
   getsockopt: 'int getsockopt(int socket, int level, int name, void *value, void *length)',
   sendmsg: 'int64_t sendmsg(int socket, void *message, int flags)',

@@ -35,9 +35,15 @@ const MAIN = join(ROOT, 'packages', 'cli', 'src', 'main.ts');
 const PORTS = { grpc: 4000, proxy: 4001, metrics: 4002, health: 4003, stats: 4004, pieces: 4005, scheduler: 8002 };
 const MANAGER_PORT = 65_003;
 
+/** The command line of a command of Pantala, for what is started by others. */
+export function pantalaCommand(...args: readonly string[]): readonly [string, ...string[]] {
+  return [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, ...args];
+}
+
 /** Starts the pantala command as `./pantala` does, without its set-up. */
 export function pantala(args: readonly string[], options: Parameters<typeof Program.start>[2] = {}): Promise<Program> {
-  return Program.start(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
+  const [node, ...rest] = pantalaCommand(...args);
+  return Program.start(node, rest, {
     ...options,
     name: options.name ?? `pantala ${args[0] ?? ''}`,
     env: { NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'compile'), ...options.env },

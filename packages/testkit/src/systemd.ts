@@ -4,8 +4,17 @@ import { PantalaError } from '@pantala/base';
 import { Program, run } from './program.ts';
 import { until } from './wait.ts';
 
-/** Units of a machine that does nothing by itself. */
+/** A unit that does nothing. */
 const TARGET = '[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\n';
+/** What units need that say nothing of it (DefaultDependencies= of systemd.unit(5)). */
+const TARGETS = ['default', 'sysinit', 'basic', 'shutdown', 'multi-user'].map((name) => `${name}.target`);
+/**
+ * Where a machine's own units and what makes more of them lie (systemd.unit(5), systemd.generator(7)). They must not be
+ * there: the file system is the real one, and what belongs to a start of the machine empties /tmp, among other things.
+ */
+const HIDDEN = ['system', 'system-generators'].flatMap((name) =>
+  ['/etc/systemd', '/usr/local/lib/systemd', '/usr/lib/systemd', '/lib/systemd'].map((folder) => `${folder}/${name}`),
+);
 
 /**
  * A systemd of its own, in namespaces of its own: `systemctl` there reaches it and nothing else. The file system and
@@ -22,20 +31,20 @@ export class Systemd implements AsyncDisposable {
     this.#cgroup = cgroup;
   }
 
-  /** @param units texts of unit files by their names */
+  /** @param units texts of unit files by their names: no others are there */
   static async start(units: Readonly<Record<string, string>>): Promise<Systemd> {
     const mounts = await run('findmnt', ['-nt', 'cgroup2', '-o', 'TARGET']);
     const root = mounts.stdout.split('\n')[0] ?? '';
     if (root === '') throw new PantalaError('failed-precondition', 'systemd needs a cgroup2 file system');
     const cgroup = join(root, `pantala-systemd-${process.pid}`);
     mkdirSync(cgroup);
-    const files = Object.entries({ 'default.target': TARGET, ...units });
+    const files = Object.entries({ ...Object.fromEntries(TARGETS.map((name) => [name, TARGET])), ...units });
     const inside = [
       'mount --make-rprivate /',
       'mount -t tmpfs tmpfs /run',
       'mkdir -p /run/systemd /run/lock',
       'mount -t cgroup2 cgroup2 /sys/fs/cgroup',
-      'mount -t tmpfs tmpfs /etc/systemd/system',
+      ...HIDDEN.map((folder) => `if [ -d ${folder} ]; then mount -t tmpfs tmpfs ${folder}; fi`),
       ...files.map(([name, text]) => `printf %s ${quoted(text)} > /etc/systemd/system/${name}`),
       'export container=lxc',
       'exec /lib/systemd/systemd --system --unit=default.target --log-target=console --show-status=0',

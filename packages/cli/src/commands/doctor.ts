@@ -1,15 +1,15 @@
 import { existsSync } from 'node:fs';
 import { styleText } from 'node:util';
 import { ERROR_SURFACES } from '@pantala/base';
-import { DEFAULT_CACHE_DIRECTORY, DEFAULT_STATE_DIRECTORY, placesOf } from '@pantala/lazyfs';
 import { defaultPeerConfig, loadPeerConfig, readDynconfig } from '@pantala/peer';
 import { type Check, good, remark } from '../doctor/check.ts';
 import { checkPort, checkRuntime, checkStore } from '../doctor/machine.ts';
 import { checkMounts } from '../doctor/mounts.ts';
 import { checkContainerd, checkPeer, checkServer, isServing } from '../doctor/neighbours.ts';
-import { type CommonOptions, print, printJson } from '../output.ts';
+import { print, printJson } from '../output.ts';
+import { placesFor, type WorkerOptions } from './mount/worker.ts';
 
-interface DoctorOptions extends CommonOptions {
+interface DoctorOptions extends WorkerOptions {
   readonly config?: string;
   readonly containerdConfig: string;
 }
@@ -55,7 +55,7 @@ export async function doctor(options: DoctorOptions): Promise<number> {
         ]
       : []),
     ...(await checkContainerd(options.containerdConfig)),
-    ...(await checkMounts(placesOf(DEFAULT_STATE_DIRECTORY, DEFAULT_CACHE_DIRECTORY))),
+    ...(await checkMounts(placesFor(options))),
   ];
   const healthy = checks.every(({ state }) => state !== 'bad');
   if (options.json === true) printJson({ healthy, checks });

@@ -36,6 +36,8 @@ export function machineCommands(program: Command, action: ActionWrapper): void {
     .description('What this machine can do, what is wrong, and what to do about it.')
     .option('-c, --config <file>', "a peer's dfdaemon.yaml, for its ports and paths")
     .option('--containerd-config <file>', "containerd's configuration", '/etc/containerd/config.toml')
+    .option('--state-dir <directory>', 'of the worker of lazy mounts, where it is another one')
+    .option('--cache-dir <directory>', 'of lazy mounts, where it is another one')
     .option('--json', 'print one line with every check')
     .addHelpText('after', examples('pantala doctor', 'pantala doctor --config /etc/dragonfly/dfdaemon.yaml --json'))
     .action(action('doctor', async (options) => (await import('../commands/doctor.ts')).doctor(options)));

@@ -81,4 +81,26 @@ export function mountCommands(program: Command, action: ActionWrapper): void {
     .option('--json', 'print one line with all of them')
     .addHelpText('after', examples('pantala mounts', 'pantala mounts --json', 'pantala mounts --upgrade'))
     .action(action('mounts', async (options) => (await import('../commands/mount/mounts.ts')).mounts(options)));
+
+  directories(program.command('worker'))
+    .description('Runs the worker of lazy mounts in this process: in a container, or as a unit of systemd.')
+    .option('--guardian <socket>', 'of a guardian on the host; without one the worker starts its own')
+    .option('--verbose', 'write debug lines')
+    .option('--json', 'print one line when it serves')
+    .addHelpText(
+      'after',
+      `
+SIGTERM ends it for good: mounts that nobody uses are taken away, those that are used are completed first. SIGUSR2 ends
+it for the next one: mounts stay, and readers wait.
+${examples('pantala worker', 'pantala worker --guardian /run/pantala/guardian/guardian.sock')}`,
+    )
+    .action(action('worker', async (options) => (await import('../commands/mount/serve-worker.ts')).worker(options)));
+
+  program
+    .command('guardian')
+    .description('Holds, on the host, what makes readers wait while a worker in a container is gone.')
+    .option('--socket <path>', 'where the worker reaches it; default /run/pantala/guardian/guardian.sock')
+    .option('--json', 'print one line when it listens')
+    .addHelpText('after', examples('pantala guardian', 'pantala guardian --socket /run/pantala/guardian/guardian.sock'))
+    .action(action('guardian', async (options) => (await import('../commands/mount/guardian.ts')).guardian(options)));
 }

@@ -12,7 +12,7 @@ export async function checkMounts(places: Places): Promise<Check[]> {
     const calls = (await mountSelfTest(place)).map(({ call, use, works, reason }) =>
       works ? good(call, `works: ${use}`) : remark(call, reason ?? 'does not work', use),
     );
-    return [...calls, await checkDriver(place), await checkWorker(places)];
+    return [...calls, await checkDriver(places, place), await checkWorker(places)];
   } catch (error) {
     return [
       remark('lazy mounts', PantalaError.from(error).message, 'they need root, and a cache directory to write to'),
@@ -20,9 +20,11 @@ export async function checkMounts(places: Places): Promise<Check[]> {
   }
 }
 
-async function checkDriver(place: string): Promise<Check> {
+async function checkDriver({ api }: Places, place: string): Promise<Check> {
   try {
-    const { driver, loop, reason }: Capabilities = await tryDrivers(place);
+    // The worker knows of a guardian of the host.
+    const asked = await new ControlClient(api).call('GET', '/pantala/v1/capabilities').catch(() => undefined);
+    const { driver, loop, reason } = (asked as Capabilities | undefined) ?? (await tryDrivers(place));
     const found = `${driver}${loop ? ' with loop devices' : ''}: ${reason}`;
     return driver === 'fanotify'
       ? good('driver of lazy mounts', found)
@@ -35,10 +37,14 @@ async function checkDriver(place: string): Promise<Check> {
 async function checkWorker({ api }: Places): Promise<Check> {
   const name = 'worker of lazy mounts';
   const serves = (await new ControlClient(api).call('GET', '/pantala/v1/worker').catch(() => undefined)) as
-    | { pid: number; guardian: number; spared: boolean }
+    | { pid: number; guardian: number; spared: boolean; hostGuardian?: string }
     | undefined;
   if (serves === undefined) return good(name, `none serves on ${api}; pantala mount starts one`);
-  const { pid, guardian, spared } = serves;
+  const { pid, guardian, spared, hostGuardian } = serves;
+  if (guardian === 0 && hostGuardian !== undefined) {
+    const missing = `process ${pid}, and no guardian on ${hostGuardian}`;
+    return remark(name, missing, 'start "pantala guardian" on the host: until then no mount outlives the worker');
+  }
   const found = `process ${pid}, guardian ${guardian === 0 ? 'not needed yet' : guardian}`;
   return spared || guardian === 0
     ? good(name, found)

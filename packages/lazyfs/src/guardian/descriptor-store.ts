@@ -15,19 +15,42 @@ const PREFIX = 'pantala';
 
 const NAMES: ReadonlySet<string> = new Set<HeldName>(['access', 'access-pending', 'fuse', 'fuse-pending']);
 
+/** Tells systemd that the unit has started (READY=1 of sd_notify(3)); does nothing where it is not there. */
+export function notifyReady(env: NodeJS.ProcessEnv, logger: Logger): void {
+  notify(env, [{ text: 'READY=1', descriptors: [] }], logger);
+}
+
 /** Gives copies to systemd; does nothing where it is not there. */
 export function storeDescriptors(held: Held, env: NodeJS.ProcessEnv, logger: Logger): void {
-  const path = env.NOTIFY_SOCKET;
+  const messages = Object.entries(held.descriptors).map(([name, fd]) => ({
+    text: `FDSTORE=1\nFDNAME=${PREFIX}.${held.generation}.${name}`,
+    descriptors: [fd],
+  }));
+  notify(env, messages, logger);
+}
+
+/** Has systemd close what it was given. */
+export function removeStored(held: Held, env: NodeJS.ProcessEnv, logger: Logger): void {
+  const messages = Object.keys(held.descriptors).map((name) => ({
+    text: `FDSTOREREMOVE=1\nFDNAME=${PREFIX}.${held.generation}.${name}`,
+    descriptors: [],
+  }));
+  notify(env, messages, logger);
+}
+
+interface Notification {
+  readonly text: string;
+  readonly descriptors: readonly number[];
+}
+
+function notify({ NOTIFY_SOCKET: path }: NodeJS.ProcessEnv, messages: readonly Notification[], logger: Logger): void {
   if (path === undefined) return;
   let socket: number | undefined;
   try {
     socket = datagramSocket();
-    for (const [name, fd] of Object.entries(held.descriptors)) {
-      const message = `FDSTORE=1\nFDNAME=${PREFIX}.${held.generation}.${name}`;
-      sendDescriptors(socket, Buffer.from(message), [fd], path);
-    }
+    for (const { text, descriptors } of messages) sendDescriptors(socket, Buffer.from(text), descriptors, path);
   } catch (error) {
-    logger.warn('systemd does not hold the descriptors of lazy mounts', { error: PantalaError.from(error) });
+    logger.warn('systemd cannot be told', { error: PantalaError.from(error) });
   } finally {
     if (socket !== undefined) closeSync(socket);
   }

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Deferred, type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
 import { openPeerProcess, takeDescriptor } from '@pantala/linux';
-import { type Held, handDown } from './held.ts';
+import { type Guardian, type Held, handDown } from './held.ts';
 import {
   GUARDIAN_VARIABLE,
   type GuardianMessage,
@@ -34,7 +34,7 @@ export interface GuardianLinkOptions {
  * A worker's connection to its guardian. When the guardian dies the worker starts another one at once, with the
  * descriptors that it still has itself.
  */
-export class GuardianLink implements Disposable {
+export class GuardianLink implements Guardian {
   readonly #options: GuardianLinkOptions;
   #socket: Socket | undefined;
   #guardian: GuardianMessage | undefined;
@@ -86,9 +86,8 @@ export class GuardianLink implements Disposable {
     return this.#guardian?.pid ?? 0;
   }
 
-  /** Whether the OOM killer spares the guardian. */
-  get spared(): boolean {
-    return this.#guardian?.spared ?? false;
+  get oomScore(): number {
+    return this.#guardian?.oomScore ?? 0;
   }
 
   /** Starts a guardian that holds what there is to hold now, in place of the one before. */
@@ -138,7 +137,11 @@ export class GuardianLink implements Disposable {
     if (!(await this.#connect(child.pid ?? 0))) {
       throw new PantalaError('unavailable', `the guardian did not answer on ${settings.socket}; see ${settings.log}`);
     }
-    logger.info('guardian started', { pid: this.pid, spared: this.spared, notJoined: this.#guardian?.notJoined });
+    logger.info('guardian started', {
+      pid: this.pid,
+      oomScore: this.oomScore,
+      notJoined: this.#guardian?.notJoined,
+    });
   }
 
   /** @param pid of the one that is to answer; 0: whichever is there, now */

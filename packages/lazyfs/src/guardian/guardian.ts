@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { createServer, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { enterGroups } from './enter-groups.ts';
 import { type Held, handDown, inherited } from './held.ts';
 import {
   GUARDIAN_VARIABLE,
@@ -13,14 +13,13 @@ import {
   type WorkerCommand,
   type WorkerMessage,
 } from './messages.ts';
+import { spareFromOom } from './oom-score.ts';
 
 /**
  * The guardian's process. It holds descriptors, and starts a worker when there is none; it must not die, so it does
  * nothing else and imports next to nothing.
  */
 
-/** oom_score_adj of a process that the OOM killer never takes. */
-const NEVER = -1000;
 /** Milliseconds before a worker that ended without having served is started again; grows up to the longest. */
 const FIRST_PAUSE = 20;
 const LONGEST_PAUSE = 2000;
@@ -37,7 +36,7 @@ interface Standby {
 const settings = JSON.parse(process.env[GUARDIAN_VARIABLE] ?? '') as GuardianSettings;
 const own = inheritedOrFail();
 
-let command: WorkerCommand = settings.worker;
+let command: WorkerCommand | undefined = settings.worker;
 let worker: Socket | undefined;
 /** A worker that was started, or told to take over, and has not said that it serves. */
 let coming: ChildProcess | undefined;
@@ -45,16 +44,8 @@ let standby: Standby | undefined;
 let pause = FIRST_PAUSE;
 let timer: NodeJS.Timeout | undefined;
 
-const notJoined = settings.controlGroups.flatMap((directory) => {
-  try {
-    mkdirSync(directory, { recursive: true });
-    writeFileSync(join(directory, 'cgroup.procs'), String(process.pid));
-    return [];
-  } catch (error) {
-    return [`${directory}: ${error instanceof Error ? error.message : String(error)}`];
-  }
-});
-const spared = isSpared();
+const notJoined = enterGroups(settings.controlGroups);
+const oomScore = spareFromOom();
 
 function inheritedOrFail(): Held {
   const held = inherited(process.env);
@@ -62,20 +53,11 @@ function inheritedOrFail(): Held {
   return held;
 }
 
-function isSpared(): boolean {
-  try {
-    writeFileSync('/proc/self/oom_score_adj', String(NEVER));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function start(role: 'worker' | 'standby'): ChildProcess {
+function start({ executable, arguments: args }: WorkerCommand, role: 'worker' | 'standby'): ChildProcess {
   const { stdio, env } = handDown(own);
   const log = openSync(settings.log, 'a');
   const { [GUARDIAN_VARIABLE]: _, ...inheritedEnv } = process.env;
-  const child = spawn(command.executable, [...command.arguments, '--role', role], {
+  const child = spawn(executable, [...args, '--role', role], {
     // A standby is told to take over by its stdin, and ends when the guardian does.
     stdio: [role === 'standby' ? 'pipe' : 'ignore', role === 'standby' ? 'pipe' : log, log, ...stdio],
     env: { ...inheritedEnv, ...env },
@@ -89,8 +71,8 @@ function start(role: 'worker' | 'standby'): ChildProcess {
 
 function startStandby(): void {
   timer = undefined;
-  if (standby !== undefined || worker === undefined) return;
-  const child = start('standby');
+  if (standby !== undefined || worker === undefined || command === undefined) return;
+  const child = start(command, 'standby');
   const entry: Standby = { child, ready: false };
   standby = entry;
   // It prints a line once it has loaded everything.
@@ -100,10 +82,11 @@ function startStandby(): void {
   });
 }
 
-/** Has somebody serve. */
+/** Has somebody serve, unless that is another's business. */
 function replaceWorker(): void {
   clearTimeout(timer);
   timer = undefined;
+  if (command === undefined) return;
   const { child, ready } = standby ?? { child: undefined, ready: false };
   standby = undefined;
   if (child !== undefined && ready && child.exitCode === null && child.signalCode === null) {
@@ -111,7 +94,7 @@ function replaceWorker(): void {
     coming = child;
   } else {
     child?.kill('SIGKILL');
-    coming = start('worker');
+    coming = start(command, 'worker');
   }
   const next = coming;
   next.once('exit', () => {
@@ -127,7 +110,7 @@ function onMessage(socket: Socket, message: WorkerMessage): void {
     worker = socket;
     coming = undefined;
     pause = FIRST_PAUSE;
-    const answer: GuardianMessage = { kind: 'guardian', pid: process.pid, spared, held: own, notJoined };
+    const answer: GuardianMessage = { kind: 'guardian', pid: process.pid, oomScore, held: own, notJoined };
     socket.write(`${JSON.stringify(answer)}\n`);
     clearTimeout(timer);
     timer = setTimeout(startStandby, STANDBY_DELAY);

@@ -1,4 +1,5 @@
 import { PantalaError } from '@pantala/base';
+import type { WorkerCommand } from './messages.ts';
 
 /** Kernel objects that must outlive a worker. */
 export type HeldName = 'access' | 'access-pending' | 'fuse' | 'fuse-pending';
@@ -10,6 +11,20 @@ export type HeldName = 'access' | 'access-pending' | 'fuse' | 'fuse-pending';
 export interface Held {
   readonly generation: string;
   readonly descriptors: Readonly<Partial<Record<HeldName, number>>>;
+}
+
+/** Whoever holds a worker's descriptors beside it, as that worker sees it. */
+export interface Guardian extends Disposable {
+  /** 0 while it is gone. */
+  readonly pid: number;
+  /** Its oom_score_adj. */
+  readonly oomScore: number;
+  /** Has it hold what there is to hold now. */
+  renew(): Promise<void>;
+  /** Has the next worker started by another command; it takes over when this process ends. */
+  replace(worker: WorkerCommand): void;
+  /** Nothing is to be held any more. */
+  leave(): Promise<void>;
 }
 
 /** The first descriptor after stdin, stdout and stderr, as with systemd's socket activation (sd_listen_fds(3)). */

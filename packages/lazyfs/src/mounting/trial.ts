@@ -35,8 +35,9 @@ const EVENT_DEADLINE = 2000;
  * Chooses the driver by trying it on the file system of the cache.
  *
  * @param directory where blob caches lie; it is made
+ * @param guarded whether a guardian outside of this process's container holds what this one has
  */
-export async function tryDrivers(directory: string): Promise<Capabilities> {
+export async function tryDrivers(directory: string, guarded = false): Promise<Capabilities> {
   await mkdir(directory, { recursive: true });
   const scratch = await mkdtemp(join(directory, '.trial-'));
   try {
@@ -44,7 +45,7 @@ export async function tryDrivers(directory: string): Promise<Capabilities> {
     if (loop !== undefined) {
       return { driver: 'fuse', loop: true, reason: `this kernel mounts EROFS from block devices only: ${loop}` };
     }
-    const events = (await tryEvents(scratch)) ?? foreignNamespace();
+    const events = (await tryEvents(scratch)) ?? (guarded ? undefined : foreignNamespace());
     return events === undefined
       ? { driver: 'fanotify', loop: false, reason: `events before reads work on the file system of ${directory}` }
       : { driver: 'fuse', loop: false, reason: events };
@@ -103,5 +104,5 @@ function foreignNamespace(): string | undefined {
   } catch {
     return 'the PID namespace cannot be told from the host’s';
   }
-  return 'this container has a PID namespace of its own: a guardian in it would die with it';
+  return 'this container has a PID namespace of its own, and no guardian of the host (pantala worker --guardian): one in it would die with it';
 }

@@ -3,6 +3,12 @@ export type { DriverName } from '../driver.ts';
 export type { MountState } from '../mounting/lazy-mounts.ts';
 export type { MountRequest, SourceSettings } from '../mounting/mount-request.ts';
 export { ControlClient } from './control-client.ts';
-export { DEFAULT_CACHE_DIRECTORY, DEFAULT_STATE_DIRECTORY, type Places, placesOf } from './places.ts';
+export {
+  DEFAULT_CACHE_DIRECTORY,
+  DEFAULT_GUARDIAN_SOCKET,
+  DEFAULT_STATE_DIRECTORY,
+  type Places,
+  placesOf,
+} from './places.ts';
 export { reachWorker, replaceWorker } from './start-worker.ts';
 export type { MountLine } from './worker.ts';

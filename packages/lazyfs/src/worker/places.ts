@@ -10,6 +10,10 @@ export interface Places {
   /** Unix socket on which the worker is asked. */
   readonly api: string;
   readonly guardianSocket: string;
+  /** Of a guardian that is a program of its own on the host; undefined where the worker starts one. */
+  readonly hostGuardian: string | undefined;
+  /** There while the worker is a program that somebody else starts: a command waits for it and starts none. */
+  readonly service: string;
   /** Locked by the worker that serves. */
   readonly lock: string;
   /** What worker and guardian log. */
@@ -24,11 +28,16 @@ export interface Places {
   readonly bootstraps: string;
 }
 
-export function placesOf(stateDirectory: string, cacheDirectory: string): Places {
+/** Where a guardian of the host listens. The directory is what a container has mounted. */
+export const DEFAULT_GUARDIAN_SOCKET = '/run/pantala/guardian/guardian.sock';
+
+export function placesOf(stateDirectory: string, cacheDirectory: string, hostGuardian?: string): Places {
   return {
     stateDirectory,
     api: join(stateDirectory, 'api.sock'),
     guardianSocket: join(stateDirectory, 'guardian.sock'),
+    hostGuardian,
+    service: join(stateDirectory, 'service'),
     lock: join(stateDirectory, 'worker.lock'),
     log: join(stateDirectory, 'lazyfs.log'),
     records: join(stateDirectory, 'mounts'),

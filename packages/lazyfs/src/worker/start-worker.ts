@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { getCompileCacheDir } from 'node:module';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +24,8 @@ const ALLOCATOR = {
 };
 /** Milliseconds for a worker to answer, on a busy machine. */
 const START_DEADLINE = 60_000;
+/** Milliseconds for one to be back that another program starts. */
+const SERVICE_DEADLINE = 20_000;
 const RETRY_PAUSE = 10;
 
 /**
@@ -33,7 +35,9 @@ const RETRY_PAUSE = 10;
  */
 export async function reachWorker(places: Places): Promise<ControlClient> {
   const client = new ControlClient(places.api);
-  if ((await servingPid(client)) === undefined) await startWorker(places, client, [], () => true);
+  if ((await servingPid(client)) !== undefined) return client;
+  if (existsSync(places.service)) await awaitService(places, client);
+  else await startWorker(places, client, [], () => true);
   return client;
 }
 
@@ -47,7 +51,21 @@ export async function replaceWorker(places: Places): Promise<number> {
   const client = new ControlClient(places.api);
   const before = await servingPid(client);
   if (before === undefined) throw new PantalaError('not-found', `no worker serves on ${places.api}`);
+  if (existsSync(places.service)) {
+    throw new PantalaError(
+      'failed-precondition',
+      'this worker is a program of its own (pantala worker): end it with SIGUSR2, and have what starts it start the new version',
+    );
+  }
   return startWorker(places, client, ['--role', 'replacing'], (pid) => pid !== before);
+}
+
+/** A worker that somebody else starts, and that has ended for a moment. */
+async function awaitService({ api }: Places, client: ControlClient): Promise<void> {
+  for (const deadline = monotonicNow() + SERVICE_DEADLINE; monotonicNow() < deadline; await sleep(RETRY_PAUSE)) {
+    if ((await servingPid(client)) !== undefined) return;
+  }
+  throw new PantalaError('unavailable', `no worker answers on ${api}: start "pantala worker" again`);
 }
 
 async function startWorker(

@@ -1,20 +1,18 @@
-import { writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { ERROR_SURFACES, type Logger, PantalaError } from '@pantala/base';
+import { ERROR_SURFACES, PantalaError } from '@pantala/base';
 import { readBootstrap } from '@pantala/rafs';
 import { createLogger } from '@pantala/service';
 import { controlGroups, joinGroups } from '../guardian/control-groups.ts';
 import { TAKE_OVER } from '../guardian/messages.ts';
+import { giveUpSparing } from '../guardian/oom-score.ts';
 import { MountRecords } from '../mounting/mount-record.ts';
+import { untilEnded } from './end-of-worker.ts';
 import { type Places, placesOf } from './places.ts';
 import { LazyWorker } from './worker.ts';
-
-/** Milliseconds to complete what is in use when the service is to end for good. */
-const STOP_DEADLINE = 80_000;
 
 /**
  * The worker's process.
@@ -42,7 +40,7 @@ async function runWorker(args: readonly string[]): Promise<number> {
   if (role === 'worker' || role === 'standby') {
     // The guardian's own group and its protection are not for its children.
     joinGroups(groups);
-    writeFileSync('/proc/self/oom_score_adj', '0');
+    giveUpSparing();
   }
   using logger = createLogger({ verbose: false, file: undefined, console: true });
   if (role === 'standby') {
@@ -70,31 +68,13 @@ async function runWorker(args: readonly string[]): Promise<number> {
     await using worker = await LazyWorker.start({ places, command, logger, setVerbose, replaces });
     logger.info('worker serves', { pid: process.pid, role, ms: Math.round(performance.now()) });
     flushCompileCache();
-    await ended(worker, logger);
+    await untilEnded(worker, logger);
     return 0;
   } catch (thrown) {
     const error = PantalaError.from(thrown);
     logger.error('the worker ends', { error });
     return ERROR_SURFACES[error.code].exit;
   }
-}
-
-/** Resolves when the worker may end: told to give way (SIGUSR2), or to end the service (SIGTERM, SIGINT). */
-async function ended(worker: LazyWorker, logger: Logger): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const stop = (): void => {
-    worker.stop(AbortSignal.timeout(STOP_DEADLINE)).then(resolve, (error: unknown) => {
-      logger.error('the service goes on', { error });
-    });
-  };
-  process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGUSR2', resolve);
-  void worker.dismissed.then(resolve);
-  void worker.failed.then((error) => {
-    // Another one takes over, with what this one has not answered.
-    logger.error('the worker cannot go on', { error });
-    process.kill(process.pid, 'SIGKILL');
-  });
-  await promise;
 }
 
 /** Bootstraps that a standby reads before it is needed. */

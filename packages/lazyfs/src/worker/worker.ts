@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
 import { tryLock } from '@pantala/linux';
 import { MetricsRegistry } from '@pantala/service';
@@ -7,9 +7,12 @@ import { nydusdRoutes, traceOf } from '../api/index.ts';
 import { controlGroups, guardianGroups } from '../guardian/control-groups.ts';
 import { storeDescriptors, storedDescriptors } from '../guardian/descriptor-store.ts';
 import { GuardianLink } from '../guardian/guardian-link.ts';
-import { type Held, inherited } from '../guardian/held.ts';
+import { type Guardian, type Held, inherited } from '../guardian/held.ts';
+import { HostGuardianLink } from '../guardian/host-guardian-link.ts';
 import type { GuardianSettings, WorkerCommand } from '../guardian/messages.ts';
+import { NEVER_TAKEN, offerBefore } from '../guardian/oom-score.ts';
 import { LazyMounts, type MountState } from '../mounting/lazy-mounts.ts';
+import { MountRecords } from '../mounting/mount-record.ts';
 import type { MountRequest, PrefetchSettings } from '../mounting/mount-request.ts';
 import { type Capabilities, tryDrivers } from '../mounting/trial.ts';
 import { ControlClient } from './control-client.ts';
@@ -20,8 +23,8 @@ import type { Places } from './places.ts';
 
 export interface WorkerOptions {
   readonly places: Places;
-  /** How a worker is started; used when this one dies. */
-  readonly command: WorkerCommand;
+  /** How a worker is started when this one dies; undefined where somebody else does it. */
+  readonly command: WorkerCommand | undefined;
   readonly logger: Logger;
   /** Begins or ends debug lines. */
   readonly setVerbose?: (verbose: boolean) => void;
@@ -32,8 +35,10 @@ const LOCK_DEADLINE = 20_000;
 /** Milliseconds for journals to be written when this worker gives way. */
 const CLOSING_TIME = 500;
 const LOCK_PAUSE = 5;
-/** oom_score_adj where the guardian's cannot be lowered: the worker is to be taken before it. */
-const EARLIER = 500;
+/** Milliseconds for a guardian of the host to be back, where there are mounts of which it may hold what they need. */
+const GUARDIAN_DEADLINE = 10_000;
+
+const NOTHING: Held = { generation: '', descriptors: {} };
 
 /** What nydusd's API tells as the version of the package. */
 const VERSION = '0.1.0';
@@ -54,10 +59,11 @@ export class LazyWorker implements AsyncDisposable {
   readonly #lock: number;
   readonly #events: ErrorEvents;
   readonly #metrics = new MetricsRegistry({ process: true });
-  #guardian: GuardianLink | undefined;
+  #guardian: Guardian | undefined;
   #mounts: LazyMounts | undefined;
   #server: ControlServer | undefined;
-  #capabilities: Promise<Capabilities> | undefined;
+  /** By whether a guardian of the host is there. */
+  readonly #capabilities = new Map<boolean, Promise<Capabilities>>();
   readonly #failed = Promise.withResolvers<PantalaError>();
   readonly #dismissed = Promise.withResolvers<void>();
 
@@ -66,7 +72,7 @@ export class LazyWorker implements AsyncDisposable {
     events: ErrorEvents,
     lock: number,
     held: Held | undefined,
-    guardian: GuardianLink | undefined,
+    guardian: Guardian | undefined,
   ) {
     this.#options = options;
     this.#events = events;
@@ -94,19 +100,32 @@ export class LazyWorker implements AsyncDisposable {
     mkdirSync(places.stateDirectory, { recursive: true, mode: 0o700 });
     let started: LazyWorker | undefined;
     let held = inherited(process.env) ?? storedDescriptors(process.env, process.pid);
+    const link = { held: () => started?.held ?? held ?? NOTHING, logger };
     const settings = settingsOf(options);
-    const link = { settings, held: () => started?.held ?? held ?? { generation: '', descriptors: {} }, logger };
-    // The guardian listens to one worker alone: who replaces it comes first, so that its end starts no other.
-    let guardian = replaces ? await GuardianLink.join(link) : undefined;
-    if (replaces) await new ControlClient(places.api).call('POST', '/pantala/v1/leave').catch(() => undefined);
-    const locked = await lock(places.lock);
-    guardian ??= await GuardianLink.join(link);
-    if (held === undefined && guardian !== undefined) held = guardian.take();
-    if (replaces) guardian?.replace(command);
+    let guardian: Guardian | undefined;
+    let locked: number;
+    if (places.hostGuardian !== undefined) {
+      locked = await lock(places.lock);
+      const patience = held === undefined && new MountRecords(places.records).all().length > 0 ? GUARDIAN_DEADLINE : 0;
+      const onReached = ({ oomScore }: Guardian) => offerBefore(oomScore);
+      const host = { ...link, socket: places.hostGuardian, onReached };
+      const met = await HostGuardianLink.open(host, { patience, replaces });
+      guardian = met.link;
+      held ??= met.taken;
+    } else {
+      // The guardian listens to one worker alone: who replaces it comes first, so that its end starts no other.
+      let own = replaces ? await GuardianLink.join({ ...link, settings }) : undefined;
+      if (replaces) await new ControlClient(places.api).call('POST', '/pantala/v1/leave').catch(() => undefined);
+      locked = await lock(places.lock);
+      own ??= await GuardianLink.join({ ...link, settings });
+      if (held === undefined && own !== undefined) held = own.take();
+      if (replaces && command !== undefined) own?.replace(command);
+      guardian = own;
+    }
     const worker = new LazyWorker(options, events, locked, held, guardian);
     started = worker;
     if (guardian === undefined && held !== undefined) await worker.#hold();
-    else if (guardian !== undefined && !guardian.spared) raiseOomScore(logger);
+    else if (guardian !== undefined && guardian.pid !== 0) offerBefore(guardian.oomScore);
     worker.#mounts = await LazyMounts.open({
       places,
       capabilities: () => worker.capabilities(),
@@ -125,13 +144,24 @@ export class LazyWorker implements AsyncDisposable {
   }
 
   capabilities(): Promise<Capabilities> {
-    this.#capabilities ??= tryDrivers(this.#options.places.blobs);
-    return this.#capabilities;
+    // One that was there comes back: until then this worker holds what is to be held.
+    const guarded = this.#guardian instanceof HostGuardianLink && this.#guardian.wasReached;
+    let found = this.#capabilities.get(guarded);
+    if (found === undefined) {
+      found = tryDrivers(this.#options.places.blobs, guarded);
+      this.#capabilities.set(guarded, found);
+    }
+    return found;
   }
 
   /** What the guardian is to hold. */
   get held(): Held {
     return this.#drivers.held;
+  }
+
+  /** 0 while there is none. */
+  get guardianPid(): number {
+    return this.#guardian?.pid ?? 0;
   }
 
   /** Resolves when another worker takes over by its own wish. */
@@ -149,12 +179,12 @@ export class LazyWorker implements AsyncDisposable {
     const { logger } = this.#options;
     const settings = settingsOf(this.#options);
     this.#guardian = await GuardianLink.start({ settings, held: () => this.held, logger });
-    if (!this.#guardian.spared) raiseOomScore(logger);
+    offerBefore(this.#guardian.oomScore);
   }
 
   #line({ mounted, driver }: MountState): MountLine {
     const { places } = this.#options;
-    return { mounted, driver, workerPid: process.pid, guardianPid: this.#guardian?.pid ?? 0, api: places.api };
+    return { mounted, driver, workerPid: process.pid, guardianPid: this.guardianPid, api: places.api };
   }
 
   #routes(mounts: LazyMounts): ControlRoutes {
@@ -174,7 +204,12 @@ export class LazyWorker implements AsyncDisposable {
         metrics: this.#metrics,
       }),
       'GET /pantala/v1/worker': async () => ({
-        body: { pid: process.pid, guardian: this.#guardian?.pid ?? 0, spared: this.#guardian?.spared ?? false },
+        body: {
+          pid: process.pid,
+          guardian: this.guardianPid,
+          spared: this.#guardian?.oomScore === NEVER_TAKEN,
+          hostGuardian: this.#options.places.hostGuardian,
+        },
       }),
       'POST /pantala/v1/leave': async () => {
         this.#dismissed.resolve();
@@ -239,7 +274,7 @@ export class LazyWorker implements AsyncDisposable {
 function settingsOf({ places, command }: WorkerOptions): GuardianSettings {
   return {
     socket: places.guardianSocket,
-    worker: command,
+    ...(command === undefined ? {} : { worker: command }),
     controlGroups: guardianGroups(controlGroups()),
     log: places.log,
   };
@@ -256,15 +291,4 @@ async function lock(path: string): Promise<number> {
     await sleep(LOCK_PAUSE);
   }
   return file;
-}
-
-/** The OOM killer takes the worker, whom the guardian replaces, rather than the guardian. */
-function raiseOomScore(logger: Logger): void {
-  try {
-    if (Number(readFileSync('/proc/self/oom_score_adj', 'utf8')) < EARLIER) {
-      writeFileSync('/proc/self/oom_score_adj', String(EARLIER));
-    }
-  } catch (error) {
-    logger.warn('the OOM killer may take the guardian', { error });
-  }
 }

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import {
+  connectSocket,
   createSharedMemory,
   MAX_DESCRIPTORS_PER_MESSAGE,
   mapShared,
@@ -124,5 +125,29 @@ describe('descriptors of other processes', () => {
       child.kill('SIGKILL');
       server.close();
     }
+  });
+});
+
+describe('a unix socket that Node does not read from', () => {
+  test('brings a descriptor from a server of Node to whoever has connected', async () => {
+    const path = join(tmpdir(), `pantala-${randomUUID()}`);
+    files.push(path);
+    const content = file(Buffer.from('handed over'));
+    const server = createServer((socket: Socket) => {
+      const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+      sendDescriptors(fd, Buffer.from('take it'), [keep(openSync(content, 'r'))]);
+    }).listen(path);
+    await once(server, 'listening');
+    const fd = keep(connectSocket(path));
+    while (pollReadable([fd], 0)[0] === 0) await new Promise(setImmediate);
+    const { data, descriptors } = receiveDescriptors(fd, 100);
+    keep(descriptors);
+    expect(Buffer.from(data).toString()).toBe('take it');
+    expect(readFileSync(descriptors[0] as number, 'utf8')).toBe('handed over');
+    server.close();
+  });
+
+  test('says where nobody listens', () => {
+    expect(() => connectSocket(join(tmpdir(), randomUUID()))).toThrow(/connect.*ENOENT/);
   });
 });

@@ -7,6 +7,12 @@ export interface WorkerOptions extends CommonOptions {
   readonly cacheDir?: string;
 }
 
-export function placesFor({ stateDir, cacheDir }: WorkerOptions): Places {
-  return placesOf(resolve(stateDir ?? DEFAULT_STATE_DIRECTORY), resolve(cacheDir ?? DEFAULT_CACHE_DIRECTORY));
+/** @param guardian socket of a guardian of the host */
+export function placesFor({ stateDir, cacheDir }: WorkerOptions, guardian?: string): Places {
+  const directories = [stateDir ?? DEFAULT_STATE_DIRECTORY, cacheDir ?? DEFAULT_CACHE_DIRECTORY] as const;
+  return placesOf(
+    resolve(directories[0]),
+    resolve(directories[1]),
+    guardian === undefined ? undefined : resolve(guardian),
+  );
 }

@@ -1,0 +1,31 @@
+import type { Logger } from '@pantala/base';
+import type { LazyWorker } from './worker.ts';
+
+/** Milliseconds to complete what is in use when the service is to end for good. */
+const STOP_DEADLINE = 80_000;
+
+/**
+ * Resolves when the worker may end: told to give way (SIGUSR2), or to end the service (SIGTERM, SIGINT).
+ *
+ * @returns whether the service has ended
+ */
+export async function untilEnded(worker: LazyWorker, logger: Logger): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const stop = (): void => {
+    worker.stop(AbortSignal.timeout(STOP_DEADLINE)).then(
+      () => resolve(true),
+      (error: unknown) => {
+        logger.error('the service goes on', { error });
+      },
+    );
+  };
+  const giveWay = (): void => resolve(false);
+  process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGUSR2', giveWay);
+  void worker.dismissed.then(giveWay);
+  void worker.failed.then((error) => {
+    // Another one takes over, with what this one has not answered.
+    logger.error('the worker cannot go on', { error });
+    process.kill(process.pid, 'SIGKILL');
+  });
+  return promise;
+}
