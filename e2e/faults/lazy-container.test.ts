@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Program, pantala, pantalaCommand, readTree, run, until } from '@pantala/testkit';
+import { installed, Program, pantala, pantalaCommand, ROOT, readTree, run, until } from '@pantala/testkit';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Container, unifiedRoot } from '../lib/container.ts';
 import { type BuiltImage, LazyStage } from '../lib/lazy-stage.ts';
+import { RuncContainer } from '../lib/runc-container.ts';
 import { FULL, MIB } from '../lib/stage.ts';
 
 const cgroups = process.getuid?.() === 0 ? await unifiedRoot() : undefined;
@@ -15,12 +16,13 @@ describe.skipIf(cgroups === undefined)('a worker in a container (as root)', () =
   let image: BuiltImage;
   let socket: string;
   let container: Container | undefined;
+  let real: RuncContainer | undefined;
   let guardian: Program | undefined;
 
   beforeEach(async () => {
     // Commands run in the container once there is one.
     const wrap = (command: string, args: readonly string[]): readonly [string, readonly string[]] =>
-      container?.wrap(command, args) ?? [command, args];
+      (container ?? real)?.wrap(command, args) ?? [command, args];
     stage = new LazyStage({ address: '', localhost: '', wrap });
     socket = stage.scratch.join('guardian', 'guardian.sock');
     image = await build('tree', 2 * MIB);
@@ -34,6 +36,8 @@ describe.skipIf(cgroups === undefined)('a worker in a container (as root)', () =
   afterEach(async () => {
     await container?.[Symbol.asyncDispose]();
     container = undefined;
+    await real?.[Symbol.asyncDispose]();
+    real = undefined;
     await guardian?.kill();
     guardian = undefined;
     await stage[Symbol.asyncDispose]();
@@ -148,6 +152,32 @@ describe.skipIf(cgroups === undefined)('a worker in a container (as root)', () =
     const second = await pantala(args);
     expect((await second.exited).code).toBe(73);
     expect(second.stderr).toContain('holds for another worker');
+  });
+
+  test.runIf(FULL && installed('runc'))('as containerd has it made, with no capability but CAP_SYS_ADMIN', async () => {
+    await startGuardian();
+    const start = async () => {
+      real = await RuncContainer.start({
+        name: 'lazy',
+        folder: stage.scratch.path,
+        command: pantalaCommand('worker', ...stage.options, '--json', '--guardian', socket),
+        ready: /"ready":true/,
+        directories: [ROOT, stage.scratch.path],
+        shared: stage.scratch.join('shared'),
+      });
+    };
+    await start();
+    const line = await stage.mount(image, 'shared/a', '--no-prefetch');
+    expect(line).toMatchObject({ driver: 'fanotify', guardianPid: guardian?.pid });
+    await expectRight(await Program.start('sha256sum', [stage.scratch.join('shared', 'a', '0')]), 0);
+    await real?.[Symbol.asyncDispose]();
+    real = undefined;
+    const waiting = await waitingReader(1);
+    await start();
+    await expectRight(waiting, 1);
+    expect(await stage.command('mounts', ...stage.options)).not.toMatch(/lost/);
+    await stage.umount('shared/a');
+    expect(existsSync(stage.scratch.join('shared/a/0'))).toBe(false);
   });
 
   test('without a guardian of the host it gets FUSE, whose readers get an error when it is gone', async () => {
