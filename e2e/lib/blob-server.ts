@@ -52,7 +52,9 @@ export class BlobServer implements AsyncDisposable {
     const server = createServer((request, response) => this.#answer(request, response));
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     if ('path' in this.#listen) rmSync(this.#listen.path, { force: true });
-    server.once('error', reject).listen({ ...this.#listen, port: this.#port }, resolve);
+    // A port that is named goes before a path.
+    const where = 'path' in this.#listen ? this.#listen : { ...this.#listen, port: this.#port };
+    server.once('error', reject).listen(where, resolve);
     await promise;
     const address = server.address();
     if (typeof address === 'object' && address !== null) this.#port = address.port;

@@ -126,6 +126,7 @@ export function registrySources(options: RegistrySourceOptions, parts: SourcePar
     members,
     metrics: parts.counters ?? new SourceMetrics(parts.metrics ?? noMetrics),
     logger: parts.logger ?? silentLogger,
+    ...(options.deadline === undefined ? {} : { deadline: options.deadline }),
     resources: {
       async [Symbol.asyncDispose]() {
         for (const transport of owned) transport[Symbol.dispose]();

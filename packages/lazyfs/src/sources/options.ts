@@ -52,6 +52,8 @@ export interface RegistrySourceOptions {
   readonly insecure?: boolean;
   /** Milliseconds without a byte after which a request has failed. Default 10,000. */
   readonly timeout?: number;
+  /** Milliseconds after which a read fails in any case, however many sources are left. Default 60,000. */
+  readonly deadline?: number;
   /** Where redirects of the registry lead instead of to their own host and scheme. */
   readonly redirect?: { readonly host?: string; readonly scheme?: 'http' | 'https' };
   /**
