@@ -1,4 +1,5 @@
 import type { ByteRange } from '@pantala/base';
+import type { FilledBlocks } from './filled-blocks.ts';
 
 /** What a read is for: a reader waits for `demand`; `prefetch` gives way to it everywhere. */
 export type Urgency = 'demand' | 'prefetch';
@@ -37,10 +38,13 @@ export interface LazyBlob {
   /** Bytes of the decoded blob, a multiple of 4096. */
   readonly size: number;
   /**
-   * The sparse file of decoded chunks, which the kernel has as `device=`. It is written through a descriptor that was
-   * opened before `LazyBlob` was handed out: marks that are put on the file afterwards see no events of these writes.
+   * The sparse file of decoded chunks, which the kernel has as `device=`. What writes it or reads it back does so in this
+   * process, whose events the fanotify driver lets through: a worker that takes over opens the file when its mark has
+   * long been there.
    */
   readonly path: string;
+  /** What of it is there, for whoever answers reads on another thread. Revoked when the blob is closed. */
+  readonly blocks: FilledBlocks;
   readonly complete: boolean;
   /** Bytes of the chunks that are there, and of all chunks. */
   readonly filled: { readonly bytes: number; readonly of: number };
@@ -54,6 +58,8 @@ export interface LazyBlob {
    *   of the signal
    */
   ensure(range: ByteRange, options: ReadOptions): Promise<void>;
+  /** Counts a read of what was there, which was answered without `ensure`. */
+  countHit(range: ByteRange): void;
   /** Where the first chunk at or after `offset` that is not there begins; undefined when there is none. */
   nextMissing(offset: number): number | undefined;
 }

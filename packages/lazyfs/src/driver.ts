@@ -25,6 +25,8 @@ export interface LazyDriver extends AsyncDisposable {
   readonly name: DriverName;
   /** Serves a blob from now on. Attaching it again adds a user. */
   attach(blob: ServedBlob): Promise<AttachedBlob>;
+  /** What fills a blob that is attached is open: reads of what is there need not wait for it any more. */
+  opened(blob: LazyBlob): void;
   /** Everything of a file is there: the driver gets out of its way where it can. */
   complete(path: string): void;
   /**

@@ -51,6 +51,62 @@ export function pollReadable(descriptors: readonly number[], timeout: number): n
   return descriptors.map((_, index) => table[index * 4 + 3] as number);
 }
 
+/** sys/epoll.h. */
+const EPOLL_CLOEXEC = 0o2000000;
+const EPOLL_CTL_ADD = 1;
+const EPOLLIN = 1;
+const EPOLLEXCLUSIVE = 2 ** 28;
+/** Bytes of struct epoll_event, and where its data is: it is packed on x86-64 only. */
+const EPOLL_EVENT = process.arch === 'x64' ? { length: 12, data: 4 } : { length: 16, data: 8 };
+
+/**
+ * Waits for descriptors, of which several threads may wait for the same one, each by a set of its own: what comes wakes
+ * one of those that wait, where poll(2) would wake all.
+ */
+export class ReadableSet implements Disposable {
+  readonly #fd: number;
+  readonly #events: DataView;
+
+  /**
+   * @param shared descriptors that wake one thread
+   * @param own descriptors that wake every thread
+   * @throws LinuxError; `unimplemented`
+   */
+  constructor(shared: readonly number[], own: readonly number[]) {
+    this.#fd = checked('epoll_create1', [0], callNow('epoll_create1', [EPOLL_CLOEXEC]));
+    this.#events = new DataView(new ArrayBuffer(Math.max(64, EPOLL_EVENT.length * (shared.length + own.length))));
+    for (const fd of shared) this.#add(fd, EPOLLIN + EPOLLEXCLUSIVE);
+    for (const fd of own) this.#add(fd, EPOLLIN);
+  }
+
+  #add(fd: number, events: number): void {
+    this.#events.setUint32(0, events, true);
+    this.#events.setInt32(EPOLL_EVENT.data, fd, true);
+    checked('epoll_ctl', [fd], callNow('epoll_ctl', [this.#fd, EPOLL_CTL_ADD, fd, this.#events]));
+  }
+
+  /**
+   * Blocks this thread until one of the descriptors has something or has failed.
+   *
+   * @param timeout milliseconds; -1 for ever
+   * @returns those that have; none after the time or a signal
+   * @throws LinuxError
+   */
+  wait(timeout: number): number[] {
+    const capacity = Math.floor(this.#events.byteLength / EPOLL_EVENT.length);
+    const result = callNow('epoll_wait', [this.#fd, this.#events, capacity, timeout]);
+    if (result === -constants.errno.EINTR) return [];
+    const count = checked('epoll_wait', [timeout], result);
+    return Array.from({ length: count }, (_, at) =>
+      this.#events.getInt32(at * EPOLL_EVENT.length + EPOLL_EVENT.data, true),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}
+
 /**
  * read(2) into memory at an address, of which Node's own functions know nothing.
  *

@@ -13,6 +13,7 @@ import {
 } from '@pantala/base';
 import type { LazyBlob, ReadOptions } from '../contract.ts';
 import { DecodeThreads } from '../decoding/decode-threads.ts';
+import type { FilledBlocks } from '../filled-blocks.ts';
 import { BLOB_ID, DATA_SUFFIX, JOURNAL_SUFFIX, SUFFIXES, TABLE_SUFFIX } from './blob-files.ts';
 import { CachedBlob } from './cached-blob.ts';
 import { ChunkIndex } from './chunk-index.ts';
@@ -308,6 +309,10 @@ class Handle implements BlobHandle {
     return this.#blob.file.path;
   }
 
+  get blocks(): FilledBlocks {
+    return this.#blob.file.blocks;
+  }
+
   get complete(): boolean {
     return this.#blob.complete;
   }
@@ -318,6 +323,10 @@ class Handle implements BlobHandle {
 
   get completed(): Promise<void> {
     return this.#blob.completed;
+  }
+
+  countHit(range: ByteRange): void {
+    this.#blob.countHit(range);
   }
 
   nextMissing(offset: number): number | undefined {

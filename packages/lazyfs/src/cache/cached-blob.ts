@@ -114,6 +114,20 @@ export class CachedBlob implements ChunkHolder {
     else if (lacking > 0) await this.#prefetch(access, run, options.signal);
   }
 
+  /** See `LazyBlob.countHit`. */
+  countHit(range: ByteRange): void {
+    this.#count('all');
+    this.reads.emit({ blobId: this.layout.blobId, range, held: 'all', milliseconds: 0, failed: false });
+  }
+
+  #count(held: ReadEvent['held']): void {
+    const { counters, metrics } = this.#context;
+    counters.total++;
+    if (held === 'all') counters.wholeHits++;
+    else if (held === 'some') counters.partialHits++;
+    metrics.reads.add(1, { held });
+  }
+
   async #prefetch(access: BlobAccess, run: BlockRun, signal: AbortSignal): Promise<void> {
     const { counters } = this.#context;
     using scope = new AbortScope([signal, this.#closing.signal]);
@@ -136,12 +150,9 @@ export class CachedBlob implements ChunkHolder {
     lacking: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const { counters, demand, metrics, options } = this.#context;
+    const { demand, metrics, options } = this.#context;
     const held = lacking === 0 ? 'all' : lacking < run.count ? 'some' : 'none';
-    counters.total++;
-    if (held === 'all') counters.wholeHits++;
-    else if (held === 'some') counters.partialHits++;
-    metrics.reads.add(1, { held });
+    this.#count(held);
     const began = monotonicNow();
     let failed = true;
     try {

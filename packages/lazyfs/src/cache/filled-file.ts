@@ -1,8 +1,9 @@
 import type { BigIntStats } from 'node:fs';
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { type Bitmap, type ByteRange, PantalaError, type ReadonlyBitmap } from '@pantala/base';
+import { type Bitmap, type ByteRange, lengthOf, PantalaError, type ReadonlyBitmap } from '@pantala/base';
 import { copyFileRange } from '@pantala/linux';
+import { FilledBlocks } from '../filled-blocks.ts';
 import type { FoundChunk } from './chunk-index.ts';
 import type { ChunkLayout, DecodedChunk } from './chunk-layout.ts';
 import { readRange, writeRange } from './file-range.ts';
@@ -22,6 +23,7 @@ export interface FilePaths {
 /** The sparse file of a blob's decoded chunks, with the record of which are there. */
 export class FilledFile {
   readonly path: string;
+  readonly blocks: FilledBlocks;
   readonly #layout: ChunkLayout;
   readonly #file: FileHandle;
   readonly #journal: FillJournal;
@@ -47,12 +49,15 @@ export class FilledFile {
     this.#held = recovered.held;
     this.#suspect = recovered.suspect;
     this.#makeRoom = makeRoom;
-    const lengthOf = (chunk: number) => layout.rangeOf(chunk).end - layout.rangeOf(chunk).start;
+    this.blocks = FilledBlocks.create(layout.size);
     let all = 0;
     let held = 0;
     for (let chunk = 0; chunk < layout.chunkCount; chunk++) {
-      all += lengthOf(chunk);
-      if (this.#held.has(chunk)) held += lengthOf(chunk);
+      const range = layout.rangeOf(chunk);
+      all += lengthOf(range);
+      if (!this.#held.has(chunk)) continue;
+      held += lengthOf(range);
+      this.blocks.add(range);
     }
     this.#chunkBytes = all;
     this.#heldBytes = held;
@@ -208,9 +213,10 @@ export class FilledFile {
     for (const chunk of chunks) {
       if (!this.#held.set(chunk)) continue;
       this.#suspect.clear(chunk);
-      const { start, end } = this.#layout.rangeOf(chunk);
-      this.#unsynced += end - start;
-      this.#heldBytes += end - start;
+      const range = this.#layout.rangeOf(chunk);
+      this.blocks.add(range);
+      this.#unsynced += lengthOf(range);
+      this.#heldBytes += lengthOf(range);
     }
     this.#journal.append(runsOf(chunks));
     if (this.#unsynced >= SYNC_EVERY) void this.makeDurable().catch(() => {});
@@ -231,6 +237,7 @@ export class FilledFile {
   }
 
   async close(): Promise<void> {
+    this.blocks.revoke();
     this.#journal.appendUsed();
     // A sync that fails costs a look at the chunks after a power loss.
     await this.makeDurable().catch(() => {});

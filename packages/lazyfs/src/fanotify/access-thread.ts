@@ -1,34 +1,22 @@
 import { closeSync, fstatSync } from 'node:fs';
 import { constants } from 'node:os';
-import { parentPort, workerData } from 'node:worker_threads';
-import { ACCESS_EVENT_LENGTH, accessEvents, answerAccess, pollReadable, readInto } from '@pantala/linux';
-import type { PumpReport, PumpSettings } from '../pending/event-pump.ts';
-import { MAX_PENDING, PendingTable } from '../pending/pending-table.ts';
-import { encodeAccess, identityOf, type TakenAccess } from './access-record.ts';
+import { ACCESS_EVENT_LENGTH, type AccessEvent, accessEvents, answerAccess, readInto } from '@pantala/linux';
+import { PumpThread } from '../pending/pump-thread.ts';
+import { encodeAccess, type FileIdentity, identityKey, identityOf, type TakenAccess } from './access-record.ts';
 
 /** Events taken at once: what comes meanwhile waits in the kernel, which forgets nothing. */
 const MAX_EVENTS_PER_READ = 64;
-/** Milliseconds after which the thread looks whether it is to end, were its wake-up lost. */
-const LONGEST_WAIT = 1000;
-/** Milliseconds to wait for room in the table. */
-const FULL_WAIT = 5;
+/** Where struct fanotify_event_metadata has the descriptor. */
+const DESCRIPTOR_AT = 16;
 
-const port = parentPort;
-if (port === null) throw new Error('this module runs as a worker thread only');
-
-const { source: group, wakeUp, table: memory } = workerData as PumpSettings;
-const table = new PendingTable(memory);
-
-function report(message: PumpReport<TakenAccess>): void {
-  port?.postMessage(message);
-}
+const thread = new PumpThread<TakenAccess>({ needsFiles: false });
+const { table, intake, source: group } = thread;
 
 /** Takes what waits in the kernel; false when there was no room for it. */
 function take(): boolean {
-  const room = Math.min(MAX_EVENTS_PER_READ, MAX_PENDING - table.count);
+  const room = Math.min(MAX_EVENTS_PER_READ, table.roomFor(thread.threads));
   if (room === 0) return false;
-  const intake = table.intake.subarray(0, room * ACCESS_EVENT_LENGTH);
-  const length = readInto(group, intake);
+  const length = readInto(group, intake.subarray(0, room * ACCESS_EVENT_LENGTH));
   if (length === -constants.errno.EAGAIN || length === -constants.errno.EINTR) return true;
   if (length <= 0) throw new Error(`read(${group}) failed: ${length}`);
   const events: TakenAccess[] = [];
@@ -38,31 +26,37 @@ function take(): boolean {
       overflow = true;
       continue;
     }
-    if (event.pid === process.pid) {
-      // The worker itself writes what a reader waits for.
+    // The worker itself writes what a reader waits for.
+    const isOwn = event.pid === process.pid;
+    const file = isOwn ? undefined : identityOf(fstatSync(event.fd, { bigint: true }));
+    if (isOwn || (file !== undefined && isHit(event, file))) {
       answerAccess(group, event.fd, 0);
+      forget(event.at);
       closeSync(event.fd);
       continue;
     }
-    const file = identityOf(fstatSync(event.fd, { bigint: true }));
     const slot = table.add(encodeAccess(intake.subarray(event.at, event.at + ACCESS_EVENT_LENGTH), file));
     const { fd, pid, offset, count } = event;
     events.push({ slot, fd, pid, offset, count, file });
+    forget(event.at);
   }
-  table.intake.fill(0, 0, length);
-  if (events.length > 0) report({ kind: 'events', events });
-  if (overflow) report({ kind: 'failed', message: 'the kernel lost events: readers may have read holes' });
+  intake.fill(0, 0, length);
+  if (events.length > 0) thread.report(events);
+  if (overflow) thread.fail('the kernel lost events: readers may have read holes');
   return true;
 }
 
-try {
-  let full = false;
-  for (;;) {
-    // A table that is full has the kernel's events wait; only the order to end is listened to.
-    const [woken, ready] = pollReadable(full ? [wakeUp] : [wakeUp, group], full ? FULL_WAIT : LONGEST_WAIT);
-    if (woken !== 0) break;
-    full = full || ready !== 0 ? !take() : false;
-  }
-} catch (error) {
-  report({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
+/** Gives an event in the intake no descriptor: the next worker passes it over. */
+function forget(at: number): void {
+  intake.fill(0xff, at + DESCRIPTOR_AT, at + DESCRIPTOR_AT + 4);
 }
+
+/** Whether everything is there that the reader wants. */
+function isHit({ offset, count }: AccessEvent, file: FileIdentity): boolean {
+  const blob = thread.holder(identityKey(file), offset, count);
+  if (blob === undefined) return false;
+  thread.hit(blob, offset, count);
+  return true;
+}
+
+thread.run(take);

@@ -1,11 +1,12 @@
 import { closeSync, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { constants } from 'node:os';
-import { type Logger, PantalaError, sleep } from '@pantala/base';
+import { type Logger, PantalaError } from '@pantala/base';
 import { ACCESS_EVENT_LENGTH, accessEvents, answerAccess, markFile, unmarkFile } from '@pantala/linux';
+import type { LazyBlob } from '../contract.ts';
 import type { Demand } from '../demand.ts';
 import type { AttachedBlob, LazyDriver, ServedBlob } from '../driver.ts';
-import { EventPump } from '../pending/event-pump.ts';
+import { Answering } from '../pending/answering.ts';
 import type { PendingTable } from '../pending/pending-table.ts';
 import {
   type AccessRecord,
@@ -26,9 +27,6 @@ export interface FanotifyOptions {
   readonly onFailure: (error: PantalaError) => void;
 }
 
-/** Milliseconds for reads in flight when this worker gives way. */
-const LAST_ANSWERS = 100;
-
 interface Attachment {
   readonly path: string;
   /** A mount each; whichever can get at the bytes fills the file for all. */
@@ -41,14 +39,19 @@ export class FanotifyDriver implements LazyDriver {
   readonly name = 'fanotify';
   readonly #options: FanotifyOptions;
   readonly #attached = new Map<string, Attachment>();
-  readonly #inFlight = new Set<Promise<void>>();
-  /** By an event's number: the answers of those that have it and came before. */
-  readonly #answers = new Map<number, Promise<void>>();
-  #isGone = false;
-  #pump: EventPump<TakenAccess> | undefined;
+  readonly #answering: Answering<TakenAccess>;
 
   constructor(options: FanotifyOptions) {
     this.#options = options;
+    this.#answering = new Answering({
+      script: new URL('./access-thread.ts', import.meta.url),
+      // Another one would only contend for the group: answers do not wait for anything.
+      threads: 1,
+      source: options.group,
+      table: options.table,
+      serve: (event) => this.#serve(event, true),
+      onFailure: options.onFailure,
+    });
   }
 
   /** @throws LinuxError where the file system takes no mark; `not-found` */
@@ -58,7 +61,6 @@ export class FanotifyDriver implements LazyDriver {
     if (attachment === undefined) {
       attachment = { path: served.path, users: new Set(), marked: true };
       this.#attached.set(key, attachment);
-      // What fills it opens it first: through a descriptor from before the mark it writes without an event.
       markFile(this.#options.group, served.path);
     }
     const { users } = attachment;
@@ -70,9 +72,14 @@ export class FanotifyDriver implements LazyDriver {
         const attached = this.#attached.get(key);
         if (users.size > 0 || attached?.users !== users) return;
         this.#attached.delete(key);
+        this.#answering.forget(key);
         this.#unmark(attached);
       },
     };
+  }
+
+  opened(blob: LazyBlob): void {
+    for (const [key, { path }] of this.#attached) if (path === blob.path) this.#answering.share(key, blob);
   }
 
   /** Takes the mark off a blob of which everything is there: from then on its reads stay in the kernel. */
@@ -92,25 +99,14 @@ export class FanotifyDriver implements LazyDriver {
   }
 
   start(): void {
-    if (this.#pump !== undefined) return;
-    const { table, group, onFailure } = this.#options;
+    if (this.#answering.begun) return;
     const orphans = this.#leftOver();
     const fillers = occupyUpTo(Math.max(-1, ...orphans.map(({ fd }) => fd)));
-    const answered = [...Map.groupBy(orphans, ({ fd }) => fd).values()].map((same) =>
-      this.#track(this.#inTurn(same, false)),
-    );
-    void Promise.allSettled(answered).then(() => {
+    const answers = orphans.map((orphan) => this.#answering.track(this.#serve(orphan, false)));
+    void Promise.allSettled(answers).then(() => {
       for (const fd of fillers) closeSync(fd);
     });
-    this.#pump = new EventPump<TakenAccess>(
-      new URL('./access-thread.ts', import.meta.url),
-      group,
-      table,
-      (events) => {
-        for (const event of events) void this.#track(this.#inTurn([event], true));
-      },
-      onFailure,
-    );
+    this.#answering.begin();
   }
 
   /** What is in the table and what the worker before had not come to note there. */
@@ -122,62 +118,32 @@ export class FanotifyDriver implements LazyDriver {
       if (access === undefined) table.free(slot);
       else taken.push({ ...access, slot });
     }
-    const noted = new Set(taken.map(nameOf));
-    for (const event of accessEvents(table.intake)) {
-      if (event.fd < 0 || noted.has(nameOf(event)) || !isAlive(event.pid)) continue;
-      const slot = table.add(encodeAccess(table.intake.subarray(event.at, event.at + ACCESS_EVENT_LENGTH), undefined));
-      const { fd, pid, offset, count } = event;
-      taken.push({ slot, fd, pid, offset, count, file: undefined });
+    const noted = new Set(taken.map(({ fd }) => fd));
+    for (const intake of table.intakes) {
+      for (const event of accessEvents(intake)) {
+        if (event.fd < 0 || noted.has(event.fd) || !isAlive(event.pid)) continue;
+        const slot = table.add(encodeAccess(intake.subarray(event.at, event.at + ACCESS_EVENT_LENGTH), undefined));
+        const { fd, pid, offset, count } = event;
+        taken.push({ slot, fd, pid, offset, count, file: undefined });
+      }
+      intake.fill(0);
     }
-    table.intake.fill(0);
     if (taken.length > 0) logger.info('reads that the last worker left unanswered', { count: taken.length });
     return taken;
   }
 
-  async #track(work: Promise<void>): Promise<void> {
-    this.#inFlight.add(work);
-    try {
-      await work;
-    } finally {
-      this.#inFlight.delete(work);
-    }
-  }
-
-  /**
-   * Answers events that have the same number. The kernel knows an event by it alone, and takes an answer for the oldest
-   * one with that number: an event of this worker has that of one which the last worker left when this worker's own file
-   * of that number is closed meanwhile, as the connection to a guardian is that dies.
-   *
-   * @param own whether this worker took them; of those that were left nobody knows which is the oldest
-   */
-  async #inTurn(events: readonly TakenAccess[], own: boolean): Promise<void> {
-    const number = events[0]?.fd ?? -1;
-    const before = this.#answers.get(number);
-    const turn = this.#serve(events, own, before);
-    this.#answers.set(number, turn);
-    try {
-      await turn;
-    } finally {
-      if (this.#answers.get(number) === turn) this.#answers.delete(number);
-    }
-  }
-
-  async #serve(events: readonly TakenAccess[], own: boolean, before: Promise<void> | undefined): Promise<void> {
+  async #serve(event: TakenAccess, own: boolean): Promise<void> {
     const { group, table, logger } = this.#options;
-    const errnos = await Promise.all(events.map((event) => this.#satisfy(event)));
-    const errno = errnos.find((each) => each !== 0) ?? 0;
-    await before;
-    if (this.#isGone) return;
-    for (const event of events) {
-      try {
-        if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
-      } catch (error) {
-        logger.error('an answer could not be given', { error });
-      }
-      // In this order: a number that is free again may name another event.
-      table.free(event.slot);
-      if (own) closeSync(event.fd);
+    const errno = await this.#satisfy(event);
+    if (this.#answering.isOver) return;
+    try {
+      if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
+    } catch (error) {
+      logger.error('an answer could not be given', { error });
     }
+    // In this order: a number that is free again may name another event.
+    table.free(event.slot);
+    if (own) closeSync(event.fd);
   }
 
   async #satisfy(event: AccessRecord): Promise<number> {
@@ -193,13 +159,8 @@ export class FanotifyDriver implements LazyDriver {
     return (await Promise.all(all)).find((errno) => errno !== 0) ?? 0;
   }
 
-  async pause(): Promise<void> {
-    const pump = this.#pump;
-    this.#pump = undefined;
-    await pump?.[Symbol.asyncDispose]();
-    // Whoever waits for longer is answered by the next worker: from here on this one touches nothing of it.
-    await Promise.race([Promise.allSettled(this.#inFlight), sleep(LAST_ANSWERS)]);
-    this.#isGone = true;
+  pause(): Promise<void> {
+    return this.#answering.pause();
   }
 
   /** Closes this process's descriptor of the group. Whoever holds the last one lets every reader through by it. */
@@ -220,11 +181,6 @@ function occupyUpTo(highest: number): number[] {
     fillers.push(fd);
   }
   return fillers;
-}
-
-/** What an event that is noted in the table has in common with the same one where the kernel has written it. */
-function nameOf({ fd, pid, offset, count }: Pick<AccessRecord, 'fd' | 'pid' | 'offset' | 'count'>): string {
-  return `${fd} ${pid} ${offset} ${count}`;
 }
 
 function isAlive(pid: number): boolean {

@@ -3,11 +3,12 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type Logger, PantalaError, sleep } from '@pantala/base';
+import { type Logger, PantalaError } from '@pantala/base';
 import { MOUNT_FLAGS, mountTable, mountWithData, unmount } from '@pantala/linux';
+import type { LazyBlob } from '../contract.ts';
 import type { Demand } from '../demand.ts';
 import type { AttachedBlob, LazyDriver, ServedBlob } from '../driver.ts';
-import { EventPump } from '../pending/event-pump.ts';
+import { Answering } from '../pending/answering.ts';
 import type { PendingTable } from '../pending/pending-table.ts';
 import {
   answerHeader,
@@ -16,7 +17,9 @@ import {
   type FuseRequest,
   IN_HEADER,
   initAnswer,
+  keyOf,
   lookupName,
+  MAX_READ,
   OPCODES,
   openAnswer,
   parseRequest,
@@ -44,11 +47,8 @@ export interface FuseOptions {
   readonly onFailure: (error: PantalaError) => void;
 }
 
-/** Bytes of one READ. */
-const MAX_READ = 1024 * 1024;
-
-/** Milliseconds for reads in flight when this worker gives way. */
-const LAST_ANSWERS = 100;
+/** Threads that take requests: each answers one at a time, for which it may have to read from the disk. */
+const THREADS = 4;
 
 interface Attachment {
   readonly path: string;
@@ -94,12 +94,18 @@ export class FuseDriver implements LazyDriver {
   readonly name = 'fuse';
   readonly #options: FuseOptions;
   readonly #attached = new Map<number, Attachment>();
-  readonly #inFlight = new Set<Promise<void>>();
-  #isGone = false;
-  #pump: EventPump<TakenRequest> | undefined;
+  readonly #answering: Answering<TakenRequest>;
 
   constructor(options: FuseOptions) {
     this.#options = options;
+    this.#answering = new Answering({
+      script: new URL('./fuse-thread.ts', import.meta.url),
+      threads: THREADS,
+      source: options.device,
+      table: options.table,
+      serve: (request) => this.#serve(request),
+      onFailure: options.onFailure,
+    });
   }
 
   /** @throws `not-found` without the cache file */
@@ -122,29 +128,27 @@ export class FuseDriver implements LazyDriver {
         users.delete(served);
         if (users.size > 0 || this.#attached.get(node)?.users !== users) return;
         this.#attached.delete(node);
+        this.#answering.forget(keyOf(node));
         await file.close();
       },
     };
+  }
+
+  opened(blob: LazyBlob): void {
+    const node = nodeOf(blob.id);
+    if (this.#attached.get(node)?.path === blob.path) this.#answering.share(keyOf(node), blob);
   }
 
   /** Its reads go on coming through here: a file that is open cannot be exchanged under the kernel. */
   complete(): void {}
 
   start(): void {
-    if (this.#pump !== undefined) return;
-    const { device, table, logger, onFailure } = this.#options;
+    if (this.#answering.begun) return;
     const left = this.#leftOver();
-    if (left.length > 0) logger.info('reads that the last worker left unanswered', { count: left.length });
-    for (const request of left) void this.#track(this.#serve(request));
-    this.#pump = new EventPump<TakenRequest>(
-      new URL('./fuse-thread.ts', import.meta.url),
-      device,
-      table,
-      (requests) => {
-        for (const request of requests) void this.#track(this.#serve(request));
-      },
-      onFailure,
-    );
+    if (left.length > 0)
+      this.#options.logger.info('reads that the last worker left unanswered', { count: left.length });
+    for (const request of left) void this.#answering.track(this.#serve(request));
+    this.#answering.begin();
   }
 
   /** What is in the table and what the worker before had not come to note there. */
@@ -152,22 +156,15 @@ export class FuseDriver implements LazyDriver {
     const { table } = this.#options;
     const taken = table.leftOver().map(({ slot, record }) => ({ slot, bytes: record }));
     const noted = new Set(taken.map(({ bytes }) => parseRequest(bytes)?.unique));
-    const request = parseRequest(table.intake);
-    if (request !== undefined && !UNANSWERED.has(request.opcode) && !noted.has(request.unique)) {
-      const bytes = table.intake.slice(0, IN_HEADER + request.body.length);
-      taken.push({ slot: table.add(bytes), bytes });
+    for (const intake of table.intakes) {
+      const request = parseRequest(intake);
+      if (request !== undefined && !UNANSWERED.has(request.opcode) && !noted.has(request.unique)) {
+        const bytes = intake.slice(0, IN_HEADER + request.body.length);
+        taken.push({ slot: table.add(bytes), bytes });
+      }
+      intake.fill(0);
     }
-    table.intake.fill(0);
     return taken;
-  }
-
-  async #track(work: Promise<void>): Promise<void> {
-    this.#inFlight.add(work);
-    try {
-      await work;
-    } finally {
-      this.#inFlight.delete(work);
-    }
   }
 
   async #serve({ slot, bytes }: TakenRequest): Promise<void> {
@@ -176,11 +173,11 @@ export class FuseDriver implements LazyDriver {
     if (request !== undefined) {
       try {
         const answer = await this.#answer(request);
-        if (this.#isGone) return;
+        if (this.#answering.isOver) return;
         if (typeof answer === 'number') this.#send(request, answer, undefined);
         else this.#send(request, 0, answer);
       } catch (error) {
-        if (this.#isGone) return;
+        if (this.#answering.isOver) return;
         logger.error('a request could not be answered', { opcode: request.opcode, error });
         this.#send(request, constants.errno.EIO, undefined);
       }
@@ -246,13 +243,8 @@ export class FuseDriver implements LazyDriver {
     return bytesRead === count ? bytes : constants.errno.EIO;
   }
 
-  async pause(): Promise<void> {
-    const pump = this.#pump;
-    this.#pump = undefined;
-    await pump?.[Symbol.asyncDispose]();
-    // Whoever waits for longer is answered by the next worker: from here on this one touches nothing of it.
-    await Promise.race([Promise.allSettled(this.#inFlight), sleep(LAST_ANSWERS)]);
-    this.#isGone = true;
+  pause(): Promise<void> {
+    return this.#answering.pause();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

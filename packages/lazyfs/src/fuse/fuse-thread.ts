@@ -1,56 +1,67 @@
+import { readSync } from 'node:fs';
 import { constants } from 'node:os';
-import { parentPort, workerData } from 'node:worker_threads';
-import { pollReadable, readInto } from '@pantala/linux';
-import type { PumpReport, PumpSettings } from '../pending/event-pump.ts';
-import { MAX_PENDING, PendingTable } from '../pending/pending-table.ts';
+import { readInto, writeFrom } from '@pantala/linux';
+import { PumpThread } from '../pending/pump-thread.ts';
 import type { TakenRequest } from './driver.ts';
-import { parseRequest, UNANSWERED } from './protocol.ts';
+import {
+  type FuseRequest,
+  keyOf,
+  MAX_READ,
+  OPCODES,
+  OUT_HEADER,
+  parseRequest,
+  readRange,
+  UNANSWERED,
+  writeHeader,
+} from './protocol.ts';
 
-/** Milliseconds after which the thread looks whether it is to end, were its wake-up lost. */
-const LONGEST_WAIT = 1000;
-/** Milliseconds to wait for room in the table. */
-const FULL_WAIT = 5;
-/** Requests handed over at once. */
+/** Requests taken before the thread looks whether it is to end. */
 const MAX_BATCH = 16;
 
-const port = parentPort;
-if (port === null) throw new Error('this module runs as a worker thread only');
-
-const { source: device, wakeUp, table: memory } = workerData as PumpSettings;
-const table = new PendingTable(memory);
-
-function report(message: PumpReport<TakenRequest>): void {
-  port?.postMessage(message);
-}
+const thread = new PumpThread<TakenRequest>({ needsFiles: true });
+const { table, intake, source: device } = thread;
+const answer = Buffer.allocUnsafeSlow(OUT_HEADER + MAX_READ);
+const header = new DataView(answer.buffer, 0, OUT_HEADER);
 
 /** Takes what waits in the kernel; false when there was no room for it. */
 function take(): boolean {
-  const taken: TakenRequest[] = [];
-  while (taken.length < MAX_BATCH) {
-    if (table.count >= MAX_PENDING) break;
-    const length = readInto(device, table.intake);
+  for (let taken = 0; taken < MAX_BATCH; taken++) {
+    if (table.roomFor(thread.threads) === 0) return false;
+    const length = readInto(device, intake);
     // Nothing more; or a request that was taken back.
-    if (length === -constants.errno.EAGAIN) break;
+    if (length === -constants.errno.EAGAIN) return true;
     if (length === -constants.errno.EINTR || length === -constants.errno.ENOENT) continue;
     if (length <= 0) throw new Error(`reading /dev/fuse failed: ${length}`);
-    const bytes = table.intake.subarray(0, length);
+    const bytes = intake.subarray(0, length);
     const request = parseRequest(bytes);
-    if (request !== undefined && !UNANSWERED.has(request.opcode)) {
-      taken.push({ slot: table.add(bytes), bytes: bytes.slice() });
+    if (request !== undefined && !UNANSWERED.has(request.opcode) && !isAnswered(request)) {
+      thread.report([{ slot: table.add(bytes), bytes: bytes.slice() }]);
     }
-    table.intake.fill(0, 0, length);
+    bytes.fill(0);
   }
-  if (taken.length > 0) report({ kind: 'events', events: taken });
-  return taken.length > 0 || table.count < MAX_PENDING;
+  return true;
 }
 
-try {
-  let full = false;
-  for (;;) {
-    const [woken, ready] = pollReadable(full ? [wakeUp] : [wakeUp, device], full ? FULL_WAIT : LONGEST_WAIT);
-    if (woken !== 0) break;
-    full = full || ready !== 0 ? !take() : false;
+/** Answers a READ of what is there; whatever else there is the main thread does. */
+function isAnswered(request: FuseRequest): boolean {
+  if (request.opcode !== OPCODES.read) return false;
+  const range = readRange(request);
+  if (range === undefined || range.count > MAX_READ) return false;
+  const { offset } = range;
+  const blob = thread.holder(keyOf(request.node), offset, range.count);
+  if (blob === undefined) return false;
+  const count = Math.max(0, Math.min(range.count, blob.size - offset));
+  try {
+    if (count > 0 && readSync(blob.file, answer, OUT_HEADER, count, offset) !== count) return false;
+  } catch {
+    return false;
   }
-} catch (error) {
-  report({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
+  writeHeader(header, request.unique, 0, count);
+  const written = writeFrom(device, answer.subarray(0, OUT_HEADER + count));
+  // ENOENT: nobody waits for it any more.
+  if (written < 0 && written !== -constants.errno.ENOENT) return false;
+  thread.hit(blob, offset, count);
+  return true;
 }
+
+thread.run(take);

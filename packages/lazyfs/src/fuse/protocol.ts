@@ -32,7 +32,9 @@ export const UNANSWERED: ReadonlySet<number> = new Set([
 
 /** Bytes of struct fuse_in_header and fuse_out_header. */
 export const IN_HEADER = 40;
-const OUT_HEADER = 16;
+export const OUT_HEADER = 16;
+/** Bytes of one READ. */
+export const MAX_READ = 1024 * 1024;
 const ATTRIBUTES = 88;
 export const ROOT_NODE = 1;
 
@@ -42,8 +44,8 @@ const S_IFREG = 0o100000;
 /** The oldest minor version whose structures are those below; and the one that is spoken. */
 const MINOR = 31;
 const FLAGS = { asyncRead: 1 << 0, parallelDirops: 1 << 18, maxPages: 1 << 22 };
-/** Pages of one READ: 1 MiB. */
-const MAX_PAGES = 256;
+/** Pages of one READ. */
+const MAX_PAGES = MAX_READ / 4096;
 /** Bytes of a WRITE, of which there are none; it decides how long a read from the device must be. */
 const MAX_WRITE = 4096;
 /** Bytes that the kernel may read ahead. */
@@ -79,6 +81,11 @@ export function parseRequest(bytes: Uint8Array): FuseRequest | undefined {
   };
 }
 
+/** A node as a key. */
+export function keyOf(node: number): string {
+  return node.toString(16);
+}
+
 /** Name of a LOOKUP. */
 export function lookupName({ body }: FuseRequest): string {
   const end = body.indexOf(0);
@@ -100,10 +107,15 @@ export function readRange({ body }: FuseRequest): ReadRange | undefined {
 /** Header of an answer. @param errno 0, or why it failed @param length bytes that follow */
 export function answerHeader(unique: bigint, errno: number, length: number): Uint8Array {
   const header = new DataView(new ArrayBuffer(OUT_HEADER));
+  writeHeader(header, unique, errno, length);
+  return new Uint8Array(header.buffer);
+}
+
+/** The same into the first bytes of a buffer. */
+export function writeHeader(header: DataView, unique: bigint, errno: number, length: number): void {
   header.setUint32(0, OUT_HEADER + length, true);
   header.setInt32(4, -errno, true);
   header.setBigUint64(8, unique, true);
-  return new Uint8Array(header.buffer);
 }
 
 /** struct fuse_init_out. @param request of INIT; undefined answer when the kernel is too old */

@@ -312,7 +312,10 @@ export class LazyMounts implements AsyncDisposable {
 
   /** Takes the driver out of the way of what is complete. */
   #watch(mount: Mount, image: OpenedImage, driver: LazyDriver): void {
-    for (const blob of image.blobs) void blob.completed.then(() => driver.complete(blob.path));
+    for (const blob of image.blobs) {
+      driver.opened(blob);
+      void blob.completed.then(() => driver.complete(blob.path));
+    }
     void Promise.all(image.blobs.map(({ completed }) => completed)).then(() => {
       if (this.#mounts.get(mount.record.request.target) !== mount || mount.record.complete) return;
       this.#update(mount, { complete: true });

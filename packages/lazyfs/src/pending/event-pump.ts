@@ -1,67 +1,106 @@
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { Deferred, PantalaError } from '@pantala/base';
+import { PantalaError } from '@pantala/base';
 import { WakeUp } from '@pantala/linux';
 import type { PendingTable } from './pending-table.ts';
+import type { PumpOrder, PumpReport, PumpSettings, SharedBlob } from './pump-messages.ts';
 
-/** What a thread that reads events is told. Descriptors are the process's own. */
-export interface PumpSettings {
+export interface EventPumpOptions<E> {
+  /** Of the threads. */
+  readonly script: URL;
+  /** Threads that read, one or more. */
+  readonly threads: number;
+  /** The descriptor that is read. */
   readonly source: number;
-  readonly wakeUp: number;
-  readonly table: number;
+  readonly table: PendingTable;
+  /** Called with events that the threads could not answer by themselves. */
+  readonly onEvents: (events: readonly E[]) => void;
+  /** Called some time after a thread has answered a read of a blob that was shared. */
+  readonly onHit: (number: number, offset: number, count: number) => void;
+  /** Called when a thread cannot go on; readers wait until another worker takes over. */
+  readonly onFailure: (error: PantalaError) => void;
 }
 
-/** What the thread tells. */
-export type PumpReport<E> =
-  | { readonly kind: 'events'; readonly events: readonly E[] }
-  | { readonly kind: 'failed'; readonly message: string };
-
 /**
- * A thread that waits for the kernel's events and notes each in the table before anybody sees it. A thread of its own,
- * for a read that waits in libuv's pool would keep the process from ending.
+ * Threads that wait for the kernel's events: each is in the table before anybody else sees it, unless everything is
+ * there that it asks for; then the thread answers it. Threads of their own, for a read that waits in libuv's pool would
+ * keep the process from ending.
  */
 export class EventPump<E> implements AsyncDisposable {
   readonly #wakeUp = new WakeUp();
-  readonly #thread: Worker;
-  readonly #ended = new Deferred();
+  readonly #threads: readonly {
+    readonly worker: Worker;
+    readonly orders: Int32Array;
+    readonly ended: Promise<unknown>;
+  }[];
+  readonly #options: EventPumpOptions<E>;
   readonly #onExit = (): void => this.#wakeUp.wake();
   #stopping = false;
 
-  /**
-   * @param script of the thread
-   * @param onEvents called with the events of one read
-   * @param onFailure called when the thread cannot go on; readers wait until another takes over
-   */
-  constructor(
-    script: URL,
-    source: number,
-    table: PendingTable,
-    onEvents: (events: readonly E[]) => void,
-    onFailure: (error: PantalaError) => void,
-  ) {
-    const settings: PumpSettings = { source, wakeUp: this.#wakeUp.fd, table: table.fd };
-    this.#thread = new Worker(script, { workerData: settings, execArgv: [], stdin: false, trackUnmanagedFds: false });
-    const failed = (message: string) => {
-      if (!this.#stopping) onFailure(new PantalaError('internal', `the thread that reads events: ${message}`));
-    };
-    this.#thread.on('message', (report: PumpReport<E>) => {
-      if (report.kind === 'events') onEvents(report.events);
-      else failed(report.message);
-    });
-    this.#thread.on('error', (error) => failed(PantalaError.from(error).message));
-    this.#thread.once('exit', () => {
-      failed('it ended');
-      this.#ended.resolve();
-    });
-    // The end of the process waits for the thread, and the thread for the kernel.
+  constructor(options: EventPumpOptions<E>) {
+    this.#options = options;
+    this.#threads = Array.from({ length: options.threads }, (_, index) => this.#start(index));
+    // The end of the process waits for the threads, and these for the kernel.
     process.on('exit', this.#onExit);
   }
 
-  /** Has the thread end; what it has taken from the kernel is in the table. */
+  #start(index: number) {
+    const { script, source, table, threads, onEvents, onHit } = this.#options;
+    const orders = new Int32Array(new SharedArrayBuffer(4));
+    const workerData: PumpSettings = {
+      source,
+      wakeUp: this.#wakeUp.fd,
+      table: table.fd,
+      index,
+      threads,
+      orders: orders.buffer,
+    };
+    const worker = new Worker(script, { workerData, execArgv: [], stdin: false, trackUnmanagedFds: false });
+    worker.on('message', (report: PumpReport<E>) => {
+      if (report.kind === 'events') onEvents(report.events);
+      else if (report.kind === 'hits') eachHit(report.hits, onHit);
+      else this.#failed(report.message);
+    });
+    worker.on('error', (error) => this.#failed(PantalaError.from(error).message));
+    worker.once('exit', () => this.#failed('it ended'));
+    return { worker, orders, ended: once(worker, 'exit') };
+  }
+
+  #failed(message: string): void {
+    if (!this.#stopping) {
+      this.#options.onFailure(new PantalaError('internal', `the thread that reads events: ${message}`));
+    }
+  }
+
+  /** From now on threads may answer reads of a blob. */
+  share(blob: SharedBlob): void {
+    this.#order({ kind: 'share', blob });
+  }
+
+  forget(key: string): void {
+    this.#order({ kind: 'forget', key });
+  }
+
+  #order(order: PumpOrder): void {
+    for (const { worker, orders } of this.#threads) {
+      worker.postMessage(order);
+      // A thread that waits for the kernel sees no messages: it looks for them when there are more than it has seen.
+      Atomics.add(orders, 0, 1);
+    }
+  }
+
+  /** Has the threads end; what they have taken from the kernel is answered or in the table. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true;
     process.off('exit', this.#onExit);
     this.#wakeUp.wake();
-    await this.#ended.promise;
+    await Promise.all(this.#threads.map(({ ended }) => ended));
     this.#wakeUp[Symbol.dispose]();
+  }
+}
+
+function eachHit(hits: Float64Array, onHit: (number: number, offset: number, count: number) => void): void {
+  for (let at = 0; at < hits.length; at += 3) {
+    onHit(hits[at] as number, hits[at + 1] as number, hits[at + 2] as number);
   }
 }

@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, openSync, readSync, statSync, truncateSync, wr
 import { join } from 'node:path';
 import { abortable, type ByteRange } from '@pantala/base';
 import type { LazyBlob, ReadOptions } from '../../src/contract.ts';
+import { FilledBlocks } from '../../src/filled-blocks.ts';
 
 /** An EROFS image whose data lies in a blob of its own, made by mkfs.erofs. */
 export interface ChunkedImage {
@@ -26,6 +27,9 @@ export class CopiedBlob implements LazyBlob {
   readonly size: number;
   readonly path: string;
   readonly completed: Promise<void>;
+  readonly blocks: FilledBlocks;
+  /** Reads that were answered without `ensure`. */
+  hits = 0;
   readonly fetched: number[] = [];
   failure: Error | undefined;
   delay: () => Promise<void> = async () => {};
@@ -39,6 +43,7 @@ export class CopiedBlob implements LazyBlob {
   constructor(origin: string, path: string, id: string, chunkSize = 65_536) {
     this.id = id;
     this.size = Math.ceil(statSync(origin).size / 4096) * 4096;
+    this.blocks = FilledBlocks.create(this.size);
     this.path = path;
     writeFileSync(path, '');
     truncateSync(path, this.size);
@@ -72,6 +77,10 @@ export class CopiedBlob implements LazyBlob {
     await abortable(Promise.all(fills), options.signal);
   }
 
+  countHit(): void {
+    this.hits++;
+  }
+
   nextMissing(offset: number): number | undefined {
     const chunk = this.#present.indexOf(false, Math.floor(offset / this.#chunkSize));
     return chunk === -1 ? undefined : Math.max(offset, chunk * this.#chunkSize);
@@ -84,6 +93,8 @@ export class CopiedBlob implements LazyBlob {
     const length = readSync(this.#origin, buffer, 0, buffer.length, chunk * this.#chunkSize);
     writeSync(this.#cache, buffer, 0, length, chunk * this.#chunkSize);
     this.#present[chunk] = true;
+    const start = chunk * this.#chunkSize;
+    this.blocks.add({ start, end: Math.min(start + this.#chunkSize, this.size) });
     if (this.complete) this.#complete.resolve();
   }
 }

@@ -82,6 +82,22 @@ describe.skipIf(process.getuid?.() !== 0)('the fanotify driver on this kernel (a
     expect(new Set(blob.fetched).size).toBe(blob.fetched.length);
   });
 
+  test('what is there is let through without asking what fills it, and counted; what is not there is not', async () => {
+    driver.opened(blob);
+    const whole = join(target, 'large');
+    await run('sh', ['-c', `head -c 1000000 ${whole} > /dev/null`]);
+    const fetched = blob.fetched.length;
+    blob.failure = new Error('nobody may be asked');
+    // The cache file itself: the kernel asks before each of its reads, whatever is in memory.
+    const read = (path: string, offset: number) =>
+      run('dd', [`if=${path}`, 'of=/dev/null', 'bs=4096', 'count=1', `skip=${offset / 4096}`]);
+    const there = 65_536 * (blob.fetched[0] ?? 0);
+    await read(blob.path, there);
+    await expect.poll(() => blob.hits, { timeout: 5000 }).toBeGreaterThan(0);
+    expect(blob.fetched.length).toBe(fetched);
+    await expect(read(blob.path, blob.nextMissing(0) as number)).rejects.toThrow(/Input\/output error/);
+  });
+
   test('what cannot be had is an error for the reader, and may be there the next time', async () => {
     blob.failure = new Error('the registry is gone');
     await expect(run('cat', [join(target, 'sub', 'small')])).rejects.toThrow(/Input\/output error/);

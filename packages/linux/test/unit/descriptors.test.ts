@@ -16,6 +16,7 @@ import {
   POLLHUP,
   POLLIN,
   pollReadable,
+  ReadableSet,
   receiveDescriptors,
   sendDescriptors,
   socketPair,
@@ -150,4 +151,18 @@ describe('a unix socket that Node does not read from', () => {
   test('says where nobody listens', () => {
     expect(() => connectSocket(join(tmpdir(), randomUUID()))).toThrow(/connect.*ENOENT/);
   });
+});
+
+test('of two sets that share a descriptor each sees what is there, and its own descriptors', () => {
+  using shared = new WakeUp();
+  using own = new WakeUp();
+  using first = new ReadableSet([shared.fd], [own.fd]);
+  using second = new ReadableSet([shared.fd], []);
+  expect(first.wait(0)).toEqual([]);
+  shared.wake();
+  expect(first.wait(-1)).toEqual([shared.fd]);
+  expect(second.wait(-1)).toEqual([shared.fd]);
+  own.wake();
+  expect(first.wait(-1).toSorted()).toEqual([shared.fd, own.fd].toSorted());
+  expect(second.wait(0)).toEqual([shared.fd]);
 });
