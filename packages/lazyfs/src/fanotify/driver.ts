@@ -40,6 +40,9 @@ export class FanotifyDriver implements LazyDriver {
   readonly #options: FanotifyOptions;
   readonly #attached = new Map<string, Attachment>();
   readonly #answering: Answering<TakenAccess>;
+  /** Answers to what the last worker left, by the number that names the event. */
+  readonly #orphans = new Map<number, Promise<void>>();
+  #orphansAnswered: Promise<unknown> = Promise.resolve();
 
   constructor(options: FanotifyOptions) {
     this.#options = options;
@@ -79,7 +82,10 @@ export class FanotifyDriver implements LazyDriver {
   }
 
   opened(blob: LazyBlob): void {
-    for (const [key, { path }] of this.#attached) if (path === blob.path) this.#answering.share(key, blob);
+    // Before that an answer of the thread could be one to an older event of the same number.
+    void this.#orphansAnswered.then(() => {
+      for (const [key, { path }] of this.#attached) if (path === blob.path) this.#answering.share(key, blob);
+    });
   }
 
   /** Takes the mark off a blob of which everything is there: from then on its reads stay in the kernel. */
@@ -102,16 +108,17 @@ export class FanotifyDriver implements LazyDriver {
     if (this.#answering.begun) return;
     const orphans = this.#leftOver();
     const fillers = occupyUpTo(Math.max(-1, ...orphans.map(({ fd }) => fd)));
-    const answers = orphans.map((orphan) => this.#answering.track(this.#serve(orphan, false)));
-    void Promise.allSettled(answers).then(() => {
+    for (const orphan of orphans) this.#orphans.set(orphan.fd, this.#answering.track(this.#serve(orphan, false)));
+    this.#orphansAnswered = Promise.allSettled(this.#orphans.values()).then(() => {
       for (const fd of fillers) closeSync(fd);
+      this.#orphans.clear();
     });
     this.#answering.begin();
   }
 
   /** What is in the table and what the worker before had not come to note there. */
   #leftOver(): TakenAccess[] {
-    const { table, logger } = this.#options;
+    const { group, table, logger } = this.#options;
     const taken: TakenAccess[] = [];
     for (const { slot, record } of table.leftOver()) {
       const access = decodeAccess(record);
@@ -121,7 +128,13 @@ export class FanotifyDriver implements LazyDriver {
     const noted = new Set(taken.map(({ fd }) => fd));
     for (const intake of table.intakes) {
       for (const event of accessEvents(intake)) {
-        if (event.fd < 0 || noted.has(event.fd) || !isAlive(event.pid)) continue;
+        if (event.fd < 0 || noted.has(event.fd)) continue;
+        if (!isAlive(event.pid)) {
+          // Nobody waits for it, as for the last worker's own reads; but it keeps its number: an answer to the next event
+          // that has the same one would go to it, and a reader wait for ever.
+          answerAccess(group, event.fd, constants.errno.EIO);
+          continue;
+        }
         const slot = table.add(encodeAccess(intake.subarray(event.at, event.at + ACCESS_EVENT_LENGTH), undefined));
         const { fd, pid, offset, count } = event;
         taken.push({ slot, fd, pid, offset, count, file: undefined });
@@ -135,6 +148,8 @@ export class FanotifyDriver implements LazyDriver {
   async #serve(event: TakenAccess, own: boolean): Promise<void> {
     const { group, table, logger } = this.#options;
     const errno = await this.#satisfy(event);
+    // The kernel gives an answer to the oldest event of a number.
+    if (own) await this.#orphans.get(event.fd);
     if (this.#answering.isOver) return;
     try {
       if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });

@@ -1,11 +1,12 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { silentLogger, sleep } from '@pantala/base';
-import { createAccessGroup } from '@pantala/linux';
+import { accessEvents, createAccessGroup, markFile, readInto } from '@pantala/linux';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Demand } from '../../src/demand.ts';
 import type { ServedBlob } from '../../src/driver.ts';
@@ -111,5 +112,38 @@ describe.skipIf(process.getuid?.() !== 0)('the fanotify driver on this kernel (a
     const began = performance.now();
     await expect(run('cat', [join(target, 'sub', 'small')])).rejects.toThrow(/Input\/output error/);
     expect(performance.now() - began).toBeLessThan(10_000);
+  });
+
+  test('an event of a reader that died with the last worker does not take the answer to another of its number', async () => {
+    const group = createAccessGroup();
+    const table = new PendingTable(PendingTable.create());
+    const other = new CopiedBlob(image.blob, join(scratch, 'other'), 'c'.repeat(64));
+    markFile(group, other.path);
+    const victim = spawn('cat', [other.path], { stdio: 'ignore' });
+    const intake = table.intakeOf(0);
+    await expect.poll(() => readInto(group, intake), { timeout: 5000 }).toBeGreaterThan(0);
+    const number = accessEvents(intake).next().value?.fd as number;
+    victim.kill('SIGKILL');
+    await once(victim, 'exit');
+    await using next = new FanotifyDriver({
+      group,
+      table,
+      demand: new Demand({ logger: silentLogger }),
+      logger: silentLogger,
+      onFailure: (error) => {
+        throw error;
+      },
+    });
+    await next.attach(served(other));
+    next.start();
+    // Its threads have the descriptors that they need.
+    await run('head', ['-c', '1', other.path]);
+    // So many at once that one of them gets the number.
+    other.delay = () => sleep(200);
+    const reads =
+      'for at in $(seq 0 47); do dd if="$1" of=/dev/null bs=65536 skip=$at count=1 status=none & done; wait';
+    const readers = spawn('timeout', ['10', 'sh', '-c', reads, 'sh', other.path], { stdio: 'ignore' });
+    closeSync(number);
+    expect(await once(readers, 'exit')).toEqual([0, null]);
   });
 });
