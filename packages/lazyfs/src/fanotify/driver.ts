@@ -40,9 +40,10 @@ export class FanotifyDriver implements LazyDriver {
   readonly #options: FanotifyOptions;
   readonly #attached = new Map<string, Attachment>();
   readonly #answering: Answering<TakenAccess>;
-  /** Answers to what the last worker left, by the number that names the event. */
-  readonly #orphans = new Map<number, Promise<void>>();
-  #orphansAnswered: Promise<unknown> = Promise.resolve();
+  /** By an event's number: the answers of those that have it and came before. */
+  readonly #answers = new Map<number, Promise<void>>();
+  /** Answers to what the last worker left. */
+  #leftAnswered: Promise<unknown> = Promise.resolve();
 
   constructor(options: FanotifyOptions) {
     this.#options = options;
@@ -52,7 +53,7 @@ export class FanotifyDriver implements LazyDriver {
       threads: 1,
       source: options.group,
       table: options.table,
-      serve: (event) => this.#serve(event, true),
+      serve: (event) => this.#inTurn([event], true),
       onFailure: options.onFailure,
     });
   }
@@ -83,7 +84,7 @@ export class FanotifyDriver implements LazyDriver {
 
   opened(blob: LazyBlob): void {
     // Before that an answer of the thread could be one to an older event of the same number.
-    void this.#orphansAnswered.then(() => {
+    void this.#leftAnswered.then(() => {
       for (const [key, { path }] of this.#attached) if (path === blob.path) this.#answering.share(key, blob);
     });
   }
@@ -108,33 +109,28 @@ export class FanotifyDriver implements LazyDriver {
     if (this.#answering.begun) return;
     const orphans = this.#leftOver();
     const fillers = occupyUpTo(Math.max(-1, ...orphans.map(({ fd }) => fd)));
-    for (const orphan of orphans) this.#orphans.set(orphan.fd, this.#answering.track(this.#serve(orphan, false)));
-    this.#orphansAnswered = Promise.allSettled(this.#orphans.values()).then(() => {
+    const answered = [...Map.groupBy(orphans, ({ fd }) => fd).values()].map((same) =>
+      this.#answering.track(this.#inTurn(same, false)),
+    );
+    this.#leftAnswered = Promise.allSettled(answered).then(() => {
       for (const fd of fillers) closeSync(fd);
-      this.#orphans.clear();
     });
     this.#answering.begin();
   }
 
   /** What is in the table and what the worker before had not come to note there. */
   #leftOver(): TakenAccess[] {
-    const { group, table, logger } = this.#options;
+    const { table, logger } = this.#options;
     const taken: TakenAccess[] = [];
     for (const { slot, record } of table.leftOver()) {
       const access = decodeAccess(record);
       if (access === undefined) table.free(slot);
       else taken.push({ ...access, slot });
     }
-    const noted = new Set(taken.map(({ fd }) => fd));
+    const noted = new Set(taken.map(nameOf));
     for (const intake of table.intakes) {
       for (const event of accessEvents(intake)) {
-        if (event.fd < 0 || noted.has(event.fd)) continue;
-        if (!isAlive(event.pid)) {
-          // Nobody waits for it, as for the last worker's own reads; but it keeps its number: an answer to the next event
-          // that has the same one would go to it, and a reader wait for ever.
-          answerAccess(group, event.fd, constants.errno.EIO);
-          continue;
-        }
+        if (event.fd < 0 || noted.has(nameOf(event))) continue;
         const slot = table.add(encodeAccess(intake.subarray(event.at, event.at + ACCESS_EVENT_LENGTH), undefined));
         const { fd, pid, offset, count } = event;
         taken.push({ slot, fd, pid, offset, count, file: undefined });
@@ -145,20 +141,41 @@ export class FanotifyDriver implements LazyDriver {
     return taken;
   }
 
-  async #serve(event: TakenAccess, own: boolean): Promise<void> {
-    const { group, table, logger } = this.#options;
-    const errno = await this.#satisfy(event);
-    // The kernel gives an answer to the oldest event of a number.
-    if (own) await this.#orphans.get(event.fd);
-    if (this.#answering.isOver) return;
+  /**
+   * Answers events that have the same number. The kernel knows an event by it alone, and takes an answer for the oldest
+   * one with that number: an event of this worker has that of one which the last worker left when this worker's own file
+   * of that number is closed meanwhile, as the connection to a guardian is that dies.
+   *
+   * @param own whether this worker took them; of those that were left nobody knows which is the oldest
+   */
+  async #inTurn(events: readonly TakenAccess[], own: boolean): Promise<void> {
+    const number = events[0]?.fd ?? -1;
+    const before = this.#answers.get(number);
+    const turn = this.#serve(events, own, before);
+    this.#answers.set(number, turn);
     try {
-      if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
-    } catch (error) {
-      logger.error('an answer could not be given', { error });
+      await turn;
+    } finally {
+      if (this.#answers.get(number) === turn) this.#answers.delete(number);
     }
-    // In this order: a number that is free again may name another event.
-    table.free(event.slot);
-    if (own) closeSync(event.fd);
+  }
+
+  async #serve(events: readonly TakenAccess[], own: boolean, before: Promise<void> | undefined): Promise<void> {
+    const { group, table, logger } = this.#options;
+    const errnos = await Promise.all(events.map((event) => this.#satisfy(event)));
+    const errno = errnos.find((each) => each !== 0) ?? 0;
+    await before;
+    if (this.#answering.isOver) return;
+    for (const event of events) {
+      try {
+        if (!answerAccess(group, event.fd, errno)) logger.debug('nobody waits for this answer', { pid: event.pid });
+      } catch (error) {
+        logger.error('an answer could not be given', { error });
+      }
+      // In this order: a number that is free again may name another event.
+      table.free(event.slot);
+      if (own) closeSync(event.fd);
+    }
   }
 
   async #satisfy(event: AccessRecord): Promise<number> {
@@ -169,6 +186,9 @@ export class FanotifyDriver implements LazyDriver {
       if (attachment === undefined) return constants.errno.EIO;
       return demand.satisfy(attachment.users, event.offset, event.count);
     }
+    // Nobody waits for it, as for the last worker's own reads. It is answered even so: it keeps its number, and an answer
+    // to the next event that has the same one would go to it.
+    if (!isAlive(event.pid)) return 0;
     // The last worker died between taking the event and asking whose it is: all that it may be about must be there.
     const all = [...this.#attached.values()].map(({ users }) => demand.satisfy(users, event.offset, event.count));
     return (await Promise.all(all)).find((errno) => errno !== 0) ?? 0;
@@ -196,6 +216,11 @@ function occupyUpTo(highest: number): number[] {
     fillers.push(fd);
   }
   return fillers;
+}
+
+/** What an event that is noted in the table has in common with the same one where the kernel has written it. */
+function nameOf({ fd, pid, offset, count }: Pick<AccessRecord, 'fd' | 'pid' | 'offset' | 'count'>): string {
+  return `${fd} ${pid} ${offset} ${count}`;
 }
 
 function isAlive(pid: number): boolean {
