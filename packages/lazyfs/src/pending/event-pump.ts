@@ -5,6 +5,18 @@ import { WakeUp } from '@pantala/linux';
 import type { PendingTable } from './pending-table.ts';
 import type { PumpOrder, PumpReport, PumpSettings, SharedBlob } from './pump-messages.ts';
 
+/**
+ * Milliseconds after which the threads but the first are started: whoever takes over from a dead worker is to answer
+ * soon, and to start several costs one of few processors more than they bring by then.
+ */
+const MORE_THREADS_DELAY = 1000;
+
+interface PumpWorker {
+  readonly worker: Worker;
+  readonly orders: Int32Array;
+  readonly ended: Promise<unknown>;
+}
+
 export interface EventPumpOptions<E> {
   /** Of the threads. */
   readonly script: URL;
@@ -28,23 +40,26 @@ export interface EventPumpOptions<E> {
  */
 export class EventPump<E> implements AsyncDisposable {
   readonly #wakeUp = new WakeUp();
-  readonly #threads: readonly {
-    readonly worker: Worker;
-    readonly orders: Int32Array;
-    readonly ended: Promise<unknown>;
-  }[];
+  readonly #threads: PumpWorker[];
+  /** What threads know that are started now. */
+  readonly #shared = new Map<string, SharedBlob>();
+  readonly #moreThreads: NodeJS.Timeout;
   readonly #options: EventPumpOptions<E>;
   readonly #onExit = (): void => this.#wakeUp.wake();
   #stopping = false;
 
   constructor(options: EventPumpOptions<E>) {
     this.#options = options;
-    this.#threads = Array.from({ length: options.threads }, (_, index) => this.#start(index));
+    this.#threads = [this.#start(0)];
+    this.#moreThreads = setTimeout(() => {
+      while (this.#threads.length < options.threads) this.#threads.push(this.#start(this.#threads.length));
+    }, MORE_THREADS_DELAY);
+    this.#moreThreads.unref();
     // The end of the process waits for the threads, and these for the kernel.
     process.on('exit', this.#onExit);
   }
 
-  #start(index: number) {
+  #start(index: number): PumpWorker {
     const { script, source, table, threads, onEvents, onHit } = this.#options;
     const orders = new Int32Array(new SharedArrayBuffer(4));
     const workerData: PumpSettings = {
@@ -63,7 +78,9 @@ export class EventPump<E> implements AsyncDisposable {
     });
     worker.on('error', (error) => this.#failed(PantalaError.from(error).message));
     worker.once('exit', () => this.#failed('it ended'));
-    return { worker, orders, ended: once(worker, 'exit') };
+    const started = { worker, orders, ended: once(worker, 'exit') };
+    for (const blob of this.#shared.values()) order(started, { kind: 'share', blob });
+    return started;
   }
 
   #failed(message: string): void {
@@ -74,29 +91,30 @@ export class EventPump<E> implements AsyncDisposable {
 
   /** From now on threads may answer reads of a blob. */
   share(blob: SharedBlob): void {
-    this.#order({ kind: 'share', blob });
+    this.#shared.set(blob.key, blob);
+    for (const thread of this.#threads) order(thread, { kind: 'share', blob });
   }
 
   forget(key: string): void {
-    this.#order({ kind: 'forget', key });
-  }
-
-  #order(order: PumpOrder): void {
-    for (const { worker, orders } of this.#threads) {
-      worker.postMessage(order);
-      // A thread that waits for the kernel sees no messages: it looks for them when there are more than it has seen.
-      Atomics.add(orders, 0, 1);
-    }
+    this.#shared.delete(key);
+    for (const thread of this.#threads) order(thread, { kind: 'forget', key });
   }
 
   /** Has the threads end; what they have taken from the kernel is answered or in the table. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true;
+    clearTimeout(this.#moreThreads);
     process.off('exit', this.#onExit);
     this.#wakeUp.wake();
     await Promise.all(this.#threads.map(({ ended }) => ended));
     this.#wakeUp[Symbol.dispose]();
   }
+}
+
+/** A thread that waits for the kernel sees no messages: it looks for them when there are more than it has seen. */
+function order({ worker, orders }: PumpWorker, message: PumpOrder): void {
+  worker.postMessage(message);
+  Atomics.add(orders, 0, 1);
 }
 
 function eachHit(hits: Float64Array, onHit: (number: number, offset: number, count: number) => void): void {
