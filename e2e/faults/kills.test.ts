@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FULL, MIB, Stage } from '../lib/stage.ts';
 import { crowd, DEADLINE, expectHonest, expectRight, ORIGIN_RATE } from './lib.ts';
 
-const KILLS = FULL ? 300 : 20;
+const KILLS = FULL ? 300 : 14;
 const LENGTH = 12 * MIB;
 /** Most of a transfer of this length from this origin. */
 const LATEST = 900;

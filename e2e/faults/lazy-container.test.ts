@@ -11,6 +11,9 @@ import { FULL, MIB } from '../lib/stage.ts';
 const cgroups = process.getuid?.() === 0 ? await unifiedRoot() : undefined;
 const FILES = 4;
 
+/** What the quick set leaves out. */
+const testInFull = FULL ? test : undefined;
+
 describe.skipIf(cgroups === undefined)('a worker in a container (as root)', () => {
   let stage: LazyStage;
   let image: BuiltImage;
@@ -131,7 +134,7 @@ describe.skipIf(cgroups === undefined)('a worker in a container (as root)', () =
     expect(await second.stop()).toEqual({ code: 0, signal: null });
   });
 
-  test.runIf(FULL)('a guardian that is the last holder does not let go when it is asked to', async () => {
+  testInFull?.('a guardian that is the last holder does not let go when it is asked to', async () => {
     const { pid } = await startGuardian();
     await startContainer('--guardian', socket);
     await stage.mount(image, 'shared/a', '--no-prefetch');
@@ -144,7 +147,7 @@ describe.skipIf(cgroups === undefined)('a worker in a container (as root)', () =
     await expectRight(waiting, 3);
   });
 
-  test.runIf(FULL)('one guardian holds for one worker', async () => {
+  testInFull?.('one guardian holds for one worker', async () => {
     await startGuardian();
     await startContainer('--guardian', socket);
     const other = stage.scratch.join('other');
@@ -154,31 +157,34 @@ describe.skipIf(cgroups === undefined)('a worker in a container (as root)', () =
     expect(second.stderr).toContain('holds for another worker');
   });
 
-  test.runIf(FULL && installed('runc'))('as containerd has it made, with no capability but CAP_SYS_ADMIN', async () => {
-    await startGuardian();
-    const start = async () => {
-      real = await RuncContainer.start({
-        name: 'lazy',
-        folder: stage.scratch.path,
-        command: pantalaCommand('worker', ...stage.options, '--json', '--guardian', socket),
-        ready: /"ready":true/,
-        directories: [ROOT, stage.scratch.path],
-        shared: stage.scratch.join('shared'),
-      });
-    };
-    await start();
-    const line = await stage.mount(image, 'shared/a', '--no-prefetch');
-    expect(line).toMatchObject({ driver: 'fanotify', guardianPid: guardian?.pid });
-    await expectRight(await Program.start('sha256sum', [stage.scratch.join('shared', 'a', '0')]), 0);
-    await real?.[Symbol.asyncDispose]();
-    real = undefined;
-    const waiting = await waitingReader(1);
-    await start();
-    await expectRight(waiting, 1);
-    expect(await stage.command('mounts', ...stage.options)).not.toMatch(/lost/);
-    await stage.umount('shared/a');
-    expect(existsSync(stage.scratch.join('shared/a/0'))).toBe(false);
-  });
+  testInFull?.skipIf(!installed('runc'))(
+    'as containerd has it made, with no capability but CAP_SYS_ADMIN',
+    async () => {
+      await startGuardian();
+      const start = async () => {
+        real = await RuncContainer.start({
+          name: 'lazy',
+          folder: stage.scratch.path,
+          command: pantalaCommand('worker', ...stage.options, '--json', '--guardian', socket),
+          ready: /"ready":true/,
+          directories: [ROOT, stage.scratch.path],
+          shared: stage.scratch.join('shared'),
+        });
+      };
+      await start();
+      const line = await stage.mount(image, 'shared/a', '--no-prefetch');
+      expect(line).toMatchObject({ driver: 'fanotify', guardianPid: guardian?.pid });
+      await expectRight(await Program.start('sha256sum', [stage.scratch.join('shared', 'a', '0')]), 0);
+      await real?.[Symbol.asyncDispose]();
+      real = undefined;
+      const waiting = await waitingReader(1);
+      await start();
+      await expectRight(waiting, 1);
+      expect(await stage.command('mounts', ...stage.options)).not.toMatch(/lost/);
+      await stage.umount('shared/a');
+      expect(existsSync(stage.scratch.join('shared/a/0'))).toBe(false);
+    },
+  );
 
   test('without a guardian of the host it gets FUSE, whose readers get an error when it is gone', async () => {
     await startContainer();

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FULL, MIB, type Served, Stage, stored } from '../lib/stage.ts';
 import { expectHonest, expectRight } from './lib.ts';
 
-const KILLS = FULL ? 60 : 8;
+const KILLS = FULL ? 60 : 6;
 const LENGTH = 60 * MIB;
 /** The whole of this length is compared with its digest within such a time after the last byte. */
 const LATEST = 60;
