@@ -3,6 +3,9 @@
 
 PANTALA_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# Where Debian keeps mkfs and its like, which a user's PATH need not have.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
 say() { printf '%s\n' "$*" >&2; }
 fail() {
   say "pantala: $*"
@@ -68,7 +71,10 @@ setup_system() {
 }
 
 DEMO_SYSTEM_PACKAGES=(docker-registry containerd runc iproute2 ethtool)
-TEST_SYSTEM_PACKAGES=("${DEMO_SYSTEM_PACKAGES[@]}" python3 nginx-light apache2-utils curl openssl xfsprogs btrfs-progs systemd)
+TEST_SYSTEM_PACKAGES=(
+  "${DEMO_SYSTEM_PACKAGES[@]}" python3 nginx-light apache2-utils curl openssl systemd
+  e2fsprogs xfsprogs btrfs-progs erofs-utils
+)
 
 # Replaces this shell with the pinned Node running a TypeScript file of the checkout.
 run_node() {
