@@ -53,7 +53,7 @@ export class HostGuardian implements AsyncDisposable {
     });
   }
 
-  /** @throws `permission-denied`; `already-exists` when another one listens there */
+  /** Takes the place of whoever listens there: one guardian for each socket is the caller's duty. @throws `permission-denied` */
   static async listen(options: HostGuardianOptions): Promise<HostGuardian> {
     const { socket, env, logger } = options;
     const guardian = new HostGuardian(options);
