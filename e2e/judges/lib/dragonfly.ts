@@ -86,7 +86,8 @@ export class Dragonfly implements AsyncDisposable {
         ],
         {
           name: hostname,
-          ready: async () => existsSync(scratch.join('d.sock')) && (await accepts(address, 4000)),
+          ready: async () =>
+            existsSync(scratch.join('d.sock')) && (await accepts(address, 4000)) && (await accepts(address, 4001)),
           readyTimeout: START,
         },
       );
