@@ -1,6 +1,6 @@
 /** What a command needs to have a worker do something: it starts in a fraction of the time that everything takes. */
 export type { DriverName } from '../driver.ts';
-export type { MountState } from '../mounting/lazy-mounts.ts';
+export type { MountState } from '../mounting/mount.ts';
 export type { MountRequest, SourceSettings } from '../mounting/mount-request.ts';
 export { ControlClient } from './control-client.ts';
 export {

@@ -2,7 +2,8 @@ import { PantalaError } from '@pantala/base';
 import type { Credentials } from '@pantala/oci';
 import type { ApiMount, ApiMountRequest, ApiService } from '../api/index.ts';
 import type { WaitingRead } from '../demand.ts';
-import type { LazyMounts, MountView } from '../mounting/lazy-mounts.ts';
+import type { LazyMounts } from '../mounting/lazy-mounts.ts';
+import type { MountView } from '../mounting/mount.ts';
 import type { MountRequest, SourceSettings } from '../mounting/mount-request.ts';
 
 const LEVELS: ReadonlyMap<string, boolean> = new Map([
