@@ -1,9 +1,10 @@
-import { rmSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Logger, PantalaError } from '@pantala/base';
+import { tryLock } from '@pantala/linux';
 import { controlGroups, guardianGroups } from './control-groups.ts';
 import { notifyReady, removeStored, storeDescriptors, storedDescriptors } from './descriptor-store.ts';
 import { enterGroups } from './enter-groups.ts';
@@ -33,12 +34,14 @@ export class HostGuardian implements AsyncDisposable {
   readonly #server: Server;
   readonly #notJoined: readonly string[];
   readonly oomScore: number;
+  readonly #lock: number;
   #held: Held;
   #worker: Socket | undefined;
 
-  private constructor(options: HostGuardianOptions) {
+  private constructor(options: HostGuardianOptions, lock: number) {
     const { env, logger } = options;
     this.#options = options;
+    this.#lock = lock;
     // A unit of systemd's has a group of its own, which nobody else is in.
     this.#notJoined = env.NOTIFY_SOCKET === undefined ? enterGroups(guardianGroups(controlGroups())) : [];
     this.oomScore = spareFromOom();
@@ -53,11 +56,15 @@ export class HostGuardian implements AsyncDisposable {
     });
   }
 
-  /** Takes the place of whoever listens there: one guardian for each socket is the caller's duty. @throws `permission-denied` */
+  /**
+   * Takes the place of a guardian that has ended.
+   *
+   * @throws `already-exists` while one lives: it would hold on, and no worker would reach it; `permission-denied`
+   */
   static async listen(options: HostGuardianOptions): Promise<HostGuardian> {
     const { socket, env, logger } = options;
-    const guardian = new HostGuardian(options);
     await mkdir(dirname(socket), { recursive: true, mode: 0o700 });
+    const guardian = new HostGuardian(options, lockFor(socket));
     // The guardian before this one has left it there.
     rmSync(socket, { force: true });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -148,5 +155,28 @@ export class HostGuardian implements AsyncDisposable {
     await promise;
     closeHeld(this.#held);
     this.#held = NOTHING;
+    closeSync(this.#lock);
   }
+}
+
+/** The kernel keeps it for as long as the process lives, also while that answers nobody. @throws `already-exists` */
+function lockFor(socket: string): number {
+  const path = `${socket}.lock`;
+  let lock: number;
+  try {
+    lock = openSync(path, 'a', 0o600);
+  } catch (error) {
+    throw PantalaError.from(error);
+  }
+  if (!tryLock(lock)) {
+    closeSync(lock);
+    const pid = readFileSync(path, 'utf8').trim();
+    throw new PantalaError(
+      'already-exists',
+      `a guardian (pid ${pid}) listens on ${socket}; end it first, or give this one a --socket of its own`,
+    );
+  }
+  ftruncateSync(lock, 0);
+  writeSync(lock, `${process.pid}\n`);
+  return lock;
 }

@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, cpSync, mkdirSync, mkdtempSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -138,12 +138,28 @@ describe.skipIf(process.getuid?.() !== 0)('the fanotify driver on this kernel (a
     next.start();
     // Its threads have the descriptors that they need.
     await run('head', ['-c', '1', other.path]);
-    // So many at once that one of them gets the number.
-    other.delay = () => sleep(200);
+    // So many at once that one of them gets the number; nothing is answered before one has it.
+    const gate = Promise.withResolvers<void>();
+    other.delay = () => gate.promise;
     const reads =
-      'for at in $(seq 0 47); do dd if="$1" of=/dev/null bs=65536 skip=$at count=1 status=none & done; wait';
-    const readers = spawn('timeout', ['10', 'sh', '-c', reads, 'sh', other.path], { stdio: 'ignore' });
+      'read go; for at in $(seq 0 47); do dd if="$1" of=/dev/null bs=65536 skip=$at count=1 status=none & done; wait';
+    const readers = spawn('timeout', ['20', 'sh', '-c', reads, 'sh', other.path], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    const exited = once(readers, 'exit');
     closeSync(number);
-    expect(await once(readers, 'exit')).toEqual([0, null]);
+    readers.stdin.end('go\n');
+    await expect.poll(() => pathOf(number), { timeout: 5000 }).toBe(realpathSync(other.path));
+    gate.resolve();
+    expect(await exited).toEqual([0, null]);
   });
 });
+
+/** What a descriptor of this process is open on; undefined when it is none. */
+function pathOf(fd: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return undefined;
+  }
+}
