@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sleep } from '@pantala/base';
 import type { MountLine } from '@pantala/lazyfs';
@@ -202,6 +202,25 @@ describe.skipIf(!root)('what a killed worker had fetched (as root)', () => {
     expect(sum).toBeLessThanOrEqual(content.length + kills * 16 * 256 * 1024);
   });
 });
+
+test.skipIf(!root)(
+  'a worker whose state directory is gone ends with its guardian once nothing is mounted (as root)',
+  async () => {
+    await using stage = new LazyStage();
+    const tree = stage.scratch.join('tree');
+    mkdirSync(tree);
+    writeFileSync(join(tree, 'file'), 'a file\n');
+    const { workerPid, guardianPid } = await stage.mount(await stage.build(tree), 'm', '--no-prefetch');
+    rmSync(stage.places.stateDirectory, { recursive: true });
+    const isThere = (pid: number): boolean => attempt(() => process.kill(pid, 0));
+    expect(readFileSync(stage.scratch.join('m', 'file'), 'utf8')).toBe('a file\n');
+    const standby = () => readFileSync(`/proc/${guardianPid}/task/${guardianPid}/children`, 'utf8');
+    await until(async () => standby() !== '', { what: 'the guardian, which cannot log any more, has a standby' });
+    expect([workerPid, guardianPid].map(isThere)).toEqual([true, true]);
+    await run('umount', [stage.scratch.join('m')]);
+    await until(async () => !isThere(workerPid) && !isThere(guardianPid), { what: 'both are gone' });
+  },
+);
 
 function attempt(work: () => void): boolean {
   try {

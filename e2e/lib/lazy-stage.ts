@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ControlClient, type DriverName, type MountLine, placesOf } from '@pantala/lazyfs';
 import { mountTable } from '@pantala/linux';
@@ -27,12 +27,11 @@ export class LazyStage implements AsyncDisposable {
   readonly worker = new ControlClient(this.places.api);
   readonly #place: Place | undefined;
   #built = 0;
-  /** Guardians and workers that were seen, to be ended when the test is over. */
-  readonly #processes = new Set<number>();
 
   /** @param place where commands and worker run; default: here */
   constructor(place?: Place) {
     this.#place = place;
+    living.add(this.places.stateDirectory);
   }
 
   get options(): string[] {
@@ -63,11 +62,9 @@ export class LazyStage implements AsyncDisposable {
   /** @param source what names the image and its blobs */
   async mountWith(source: readonly string[], name: string, ...options: readonly string[]): Promise<MountLine> {
     const target = this.scratch.join(name);
-    const line = JSON.parse(
+    return JSON.parse(
       await this.command('mount', ...this.options, ...options, ...source, target, '--json'),
     ) as MountLine;
-    this.#processes.add(line.workerPid).add(line.guardianPid);
-    return line;
   }
 
   async umount(name: string): Promise<void> {
@@ -81,9 +78,7 @@ export class LazyStage implements AsyncDisposable {
   /** Processes that serve now; undefined while none does. */
   async serving(): Promise<{ readonly pid: number; readonly guardian: number } | undefined> {
     try {
-      const found = (await this.worker.call('GET', '/pantala/v1/worker')) as { pid: number; guardian: number };
-      this.#processes.add(found.pid).add(found.guardian);
-      return found;
+      return (await this.worker.call('GET', '/pantala/v1/worker')) as { pid: number; guardian: number };
     } catch {
       return undefined;
     }
@@ -119,14 +114,8 @@ export class LazyStage implements AsyncDisposable {
 
   /** Kills worker, standby and guardian in one go. */
   async killEverything(): Promise<void> {
-    const { pid, guardian } = await this.#servingNow();
-    const all = readdirSync('/proc')
-      .map(Number)
-      .filter((each) => isOurs(each, this.places.stateDirectory));
-    for (const each of [guardian, pid, ...all]) kill(each);
-    await until(async () => !all.some((each) => isOurs(each, this.places.stateDirectory)), {
-      what: 'everything is gone',
-    });
+    await this.#servingNow();
+    await killAll(this.places.stateDirectory);
   }
 
   async #servingNow(): Promise<{ readonly pid: number; readonly guardian: number }> {
@@ -151,19 +140,41 @@ export class LazyStage implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.serving();
-    // The guardian first: it would start another worker.
-    for (const line of (existsSync(this.places.log) ? this.log() : '').matchAll(/"pid":(\d+)/g))
-      this.#processes.add(Number(line[1]));
-    for (const pid of [...this.#processes].toReversed()) {
-      if (isOurs(pid, this.places.stateDirectory)) kill(pid);
-    }
-    await until(async () => (await this.serving()) === undefined, { what: 'the worker is gone' });
+    await killAll(this.places.stateDirectory);
+    living.delete(this.places.stateDirectory);
     for (const { target } of mountTable().toReversed()) {
       if (target.startsWith(`${this.scratch.path}/`)) await run('umount', ['-l', target], { check: false });
     }
     await this.scratch[Symbol.asyncDispose]();
   }
+}
+
+/** What an end without any waiting takes: a process may start another one while it is looked for. */
+const LAST_ROUNDS = 100;
+/** State directories of stages that are not disposed of. */
+const living = new Set<string>();
+// A test that is broken off runs nothing else.
+process.once('exit', () => {
+  for (const stateDirectory of living) for (let round = 0; round < LAST_ROUNDS && !killOurs(stateDirectory); round++);
+});
+
+/** Ends workers, standbys and guardians of a state directory: each may start another one until it is gone itself. */
+async function killAll(stateDirectory: string): Promise<void> {
+  await until(async () => killOurs(stateDirectory), { what: 'everything is gone' });
+}
+
+/** @returns whether there was none */
+function killOurs(stateDirectory: string): boolean {
+  const pids = ours(stateDirectory);
+  // None sees another one's end.
+  for (const signal of ['SIGSTOP', 'SIGKILL'] as const) for (const pid of pids) kill(pid, signal);
+  return pids.length === 0;
+}
+
+function ours(stateDirectory: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => isOurs(pid, stateDirectory));
 }
 
 /** Whether a number is still that of a process that was started for this stage: numbers are used again. */
@@ -177,9 +188,9 @@ function isOurs(pid: number, stateDirectory: string): boolean {
   }
 }
 
-function kill(pid: number): void {
+function kill(pid: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(pid, 'SIGKILL');
+    process.kill(pid, signal);
   } catch {
     // It has ended by itself.
   }

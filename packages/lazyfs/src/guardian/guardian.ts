@@ -55,7 +55,7 @@ function inheritedOrFail(): Held {
 
 function start({ executable, arguments: args }: WorkerCommand, role: 'worker' | 'standby'): ChildProcess {
   const { stdio, env } = handDown(own);
-  const log = openSync(settings.log, 'a');
+  const log = openLog();
   const { [GUARDIAN_VARIABLE]: _, ...inheritedEnv } = process.env;
   const child = spawn(executable, [...args, '--role', role], {
     // A standby is told to take over by its stdin, and ends when the guardian does.
@@ -63,10 +63,19 @@ function start({ executable, arguments: args }: WorkerCommand, role: 'worker' | 
     env: { ...inheritedEnv, ...env },
     detached: true,
   });
-  closeSync(log);
+  if (log !== 'inherit') closeSync(log);
   child.on('error', () => undefined);
   child.stdin?.on('error', () => undefined);
   return child;
+}
+
+/** Anew, for it may have been put away; its own where that is not possible, as when the directory is gone. */
+function openLog(): number | 'inherit' {
+  try {
+    return openSync(settings.log, 'a');
+  } catch {
+    return 'inherit';
+  }
 }
 
 function startStandby(): void {

@@ -37,6 +37,11 @@ export class LazyMounts implements AsyncDisposable {
     return this.#table.cache;
   }
 
+  /** Whether the kernel has any of them still. */
+  get isAnyThere(): boolean {
+    return this.#table.all().some(({ record }) => this.#table.isThere(record));
+  }
+
   list(): MountState[] {
     return this.#table.all().map(stateOf);
   }

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
 import { tryLock } from '@pantala/linux';
 import { MetricsRegistry } from '@pantala/service';
@@ -168,6 +168,14 @@ export class LazyWorker implements AsyncDisposable {
   /** Resolves when another worker takes over by its own wish. */
   get dismissed(): Promise<void> {
     return this.#dismissed.promise;
+  }
+
+  /**
+   * Whether nobody can reach it and nobody needs it: its state directory was removed, as by whoever made it for a while,
+   * and nothing of it is mounted.
+   */
+  get isForgotten(): boolean {
+    return fstatSync(this.#lock).nlink === 0 && this.#mounts?.isAnyThere === false;
   }
 
   /** Has a guardian hold what there is to hold. */
