@@ -132,12 +132,20 @@ export class MountTable implements AsyncDisposable {
       driver.opened(blob);
       void blob.completed.then(() => driver.complete(blob.path));
     }
-    void Promise.all(image.blobs.map(({ completed }) => completed)).then(() => {
-      const { target } = mount.record.request;
-      if (this.#mounts.get(target) !== mount || mount.record.complete) return;
+    void Promise.all(image.blobs.map(({ completed }) => completed)).then(() => this.#noteCompletion(mount));
+  }
+
+  #noteCompletion(mount: Mount): void {
+    const { logger } = this.options;
+    const { target } = mount.record.request;
+    if (this.#mounts.get(target) !== mount || mount.record.complete) return;
+    try {
       this.update(mount, { complete: true });
-      this.options.logger.info('everything is here', { target });
-    });
+      logger.info('everything is here', { target });
+    } catch (error) {
+      // The next worker finds it out by itself.
+      logger.warn('everything is here, and it cannot be recorded', { target, error });
+    }
   }
 
   /** Lets go of what was attached and opened for a mount. */
