@@ -22,6 +22,7 @@ export class BodyReader {
     this.#watch = watch;
     this.#framing = framing;
     this.#left = framing.kind === 'length' ? framing.length : 0;
+    if (framing.kind === 'length') reader.expect(framing.length);
     this.#done = framing.kind === 'none' || (framing.kind === 'length' && framing.length === 0);
   }
 

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { monotonicNow, PantalaError } from '@pantala/base';
+import { ReadPacing } from '../read-pacing.ts';
 
 /** Bytes of one receive buffer. Two of them are in use while a body is read. */
 const SLAB_LENGTH = 256 * 1024;
@@ -7,6 +8,8 @@ const SLAB_LENGTH = 256 * 1024;
 const MIN_ROOM = 64 * 1024;
 /** Bytes that wait for the reader; beyond it the socket is not read. */
 const MAX_PENDING = 256 * 1024;
+/** Of one body: what has brought this much is a bulk, of which each single byte may be a little later. */
+const BULK_LENGTH = 1024 * 1024;
 /** Free buffers kept for the next connection. */
 const MAX_FREE_SLABS = 16;
 
@@ -51,6 +54,10 @@ export class SocketReader {
   #held: Part | undefined;
   #rest: Buffer | undefined;
   #paused = false;
+  /** Bytes of the body that are known to come, and those that came of it. */
+  #expected = 0;
+  #arrived = 0;
+  readonly #pacing = new ReadPacing(() => this.#goOn());
   #ended = false;
   #failure: PantalaError | undefined;
   #wake: (() => void) | undefined;
@@ -99,9 +106,15 @@ export class SocketReader {
     this.#pendingLength -= part.bytes.length;
     if (this.#paused && this.#pendingLength < MAX_PENDING) {
       this.#paused = false;
-      this.#socket?.resume();
+      this.#goOn();
     }
     return part.bytes;
+  }
+
+  /** A body of so many bytes begins. */
+  expect(length: number): void {
+    this.#expected = length - this.#pendingLength - (this.#rest?.length ?? 0);
+    this.#arrived = 0;
   }
 
   /** Gives back the end of what `read` brought. */
@@ -144,7 +157,14 @@ export class SocketReader {
     this.#filled += length;
     if (slab !== undefined) slab.uses++;
     this.#add({ bytes: Buffer.from(bytes.buffer, bytes.byteOffset, length), slab });
-    return !this.#paused;
+    this.#expected -= length;
+    this.#arrived += length;
+    const rests = this.#arrived > BULK_LENGTH && this.#pacing.rests(length, this.#expected);
+    return !this.#paused && !rests;
+  }
+
+  #goOn(): void {
+    if (!this.#paused && !this.#pacing.resting) this.#socket?.resume();
   }
 
   #add(part: Part): void {
@@ -170,6 +190,7 @@ export class SocketReader {
   #end(error?: PantalaError): void {
     this.#failure ??= error;
     this.#ended = true;
+    this.#pacing[Symbol.dispose]();
     this.#wake?.();
   }
 }

@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { type Logger, monotonicNow, PantalaError, type RateLimiter, throwIfAborted } from '@pantala/base';
+import { ReadPacing } from '../read-pacing.ts';
 import { ARENA_LENGTH, type Arena, type ArenaPool } from './arena.ts';
 import type { ParentAddress, ParentConnection, RangeRequest } from './contract.ts';
 import type { Message } from './messages.ts';
@@ -72,6 +73,7 @@ class Connection implements ParentConnection {
   #frame: OpenFrame | undefined;
   /** Arenas that receivers still use; with two of them reading pauses. */
   #pinned = 0;
+  readonly #pacing = new ReadPacing(() => this.#goOn());
   /** Time of the last whole block or packet. */
   #progressAt = monotonicNow();
   #watch: NodeJS.Timeout | undefined;
@@ -145,6 +147,7 @@ class Connection implements ParentConnection {
     request.signal.addEventListener('abort', onAbort, { once: true });
     this.#downloads.set(download.number, download);
     this.#wake();
+    if (!request.gather) this.#hurry();
     this.#socket.write(packet);
     try {
       await download.done.promise;
@@ -190,7 +193,29 @@ class Connection implements ParentConnection {
       this.#fail(PantalaError.from(error));
       return false;
     }
-    return this.#pinned < 2;
+    return this.#pinned < 2 && !this.#rests(length);
+  }
+
+  /** Whether reading pauses a moment, because what comes is awaited by nobody and comes in crumbs. */
+  #rests(length: number): boolean {
+    const frame = this.#frame;
+    if (frame === undefined || !this.#unhurried) return false;
+    return this.#pacing.rests(length, frame.bytes - (this.#filled - this.#unused));
+  }
+
+  get #unhurried(): boolean {
+    for (const { request } of this.#downloads.values()) if (!request.gather) return false;
+    return true;
+  }
+
+  #hurry(): void {
+    this.#pacing[Symbol.dispose]();
+    this.#goOn();
+  }
+
+  /** Reads on, unless receivers hold it back. */
+  #goOn(): void {
+    if (this.usable && this.#pinned < 2 && !this.#pacing.resting) this.#socket.resume();
   }
 
   /** Everything whole in the arena; returns where the rest begins. */
@@ -306,7 +331,7 @@ class Connection implements ParentConnection {
     if (arena.pins > 0 || arena === this.#arena) return;
     this.#pinned--;
     this.#deps.arenas.give(arena);
-    if (this.usable && this.#pinned < 2) this.#socket.resume();
+    this.#goOn();
   }
 
   /** Counts as one more pinned arena until the limit allows the bytes. */
@@ -317,7 +342,7 @@ class Connection implements ParentConnection {
     const resume = () => {
       this.#pinned -= 2;
       this.#progressAt = monotonicNow();
-      if (this.usable && this.#pinned < 2) this.#socket.resume();
+      this.#goOn();
     };
     limiter.acquire(length, this.#abort.signal).then(resume, resume);
   }
@@ -378,6 +403,7 @@ class Connection implements ParentConnection {
     this.#abort.abort(error);
     clearInterval(this.#watch);
     clearTimeout(this.#idle);
+    this.#pacing[Symbol.dispose]();
     this.#socket.destroy();
     const downloads = Array.from(this.#downloads.values());
     this.#downloads.clear();
