@@ -59,11 +59,15 @@ export interface BootstrapLayerContent {
   readonly metas: BlobMetas;
 }
 
-/** @throws `invalid-argument` when there is no bootstrap in it or it is too long; what source and tar throw */
+/**
+ * @param wanted `bootstrap`: the rest is checked and not kept
+ * @throws `invalid-argument` when there is no bootstrap in it or it is too long; what source and tar throw
+ */
 export async function readBootstrapLayer(
   source: ImageSource,
   layer: Descriptor,
   signal?: AbortSignal,
+  wanted: 'everything' | 'bootstrap' = 'everything',
 ): Promise<BootstrapLayerContent> {
   const options = signal === undefined ? {} : { signal };
   const plain = decompressed(source.blob(layer, options), { maxLength: MAX_BOOTSTRAP_LAYER_LENGTH, ...options });
@@ -78,6 +82,7 @@ export async function readBootstrapLayer(
       const fact = `${entry.path} of ${source.name} has ${entry.size} bytes`;
       throw new PantalaError('invalid-argument', `${fact}; at most ${MAX_BOOTSTRAP_LENGTH}`);
     }
+    if (!isBootstrap && wanted === 'bootstrap') continue;
     const content = Buffer.alloc(entry.size);
     let at = 0;
     for await (const piece of entry.content()) {

@@ -15,6 +15,6 @@ export async function nydusBootstrap(
 ): Promise<Buffer> {
   const { platform, signal } = options;
   const layer = bootstrapLayer(await platformManifest(source, platform, true, signal)) as Descriptor;
-  const { bootstrap } = await readBootstrapLayer(source, layer, signal);
+  const { bootstrap } = await readBootstrapLayer(source, layer, signal, 'bootstrap');
   return bootstrap;
 }

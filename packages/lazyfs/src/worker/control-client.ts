@@ -4,6 +4,16 @@ import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { ERROR_SURFACES, type ErrorCode, nodeHttp, PantalaError } from '@pantala/base';
 
+/** No request was sent: there is no socket, or nobody takes connections on it. */
+export class NobodyListens extends PantalaError {
+  constructor(socket: string, cause: unknown) {
+    super('unavailable', `no worker answers on ${socket}`, { cause });
+  }
+}
+
+/** Error codes of a connection that was not made. */
+const REFUSED: ReadonlySet<string> = new Set(['ENOENT', 'ECONNREFUSED']);
+
 /** Asks a worker. */
 export class ControlClient {
   readonly #socket: string;
@@ -49,6 +59,7 @@ export class ControlClient {
       const [response] = (await once(sent, 'response')) as [IncomingMessage];
       return response;
     } catch (cause) {
+      if (REFUSED.has((cause as NodeJS.ErrnoException).code ?? '')) throw new NobodyListens(this.#socket, cause);
       throw new PantalaError('unavailable', `no worker answers on ${this.#socket}`, { cause });
     }
   }

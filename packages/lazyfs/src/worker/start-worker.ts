@@ -4,7 +4,7 @@ import { getCompileCacheDir } from 'node:module';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { monotonicNow, PantalaError, sleep } from '@pantala/base';
-import { ControlClient } from './control-client.ts';
+import { ControlClient, NobodyListens } from './control-client.ts';
 import type { Places } from './places.ts';
 
 const SCRIPT = fileURLToPath(new URL('./worker-process.ts', import.meta.url));
@@ -29,23 +29,29 @@ const SERVICE_DEADLINE = 20_000;
 const RETRY_PAUSE = 10;
 
 /**
- * The worker that serves a state directory, started when there is none. It goes on when this process ends.
+ * Asks the worker that serves a state directory; it is started when there is none, and goes on when this process ends.
+ * Nobody asks beforehand whether it is there: that would take as long as half of a mount's answer.
  *
- * @throws `unavailable` when it does not answer, naming its log; `permission-denied`
+ * @param ask sends one request; called again when nobody took it
+ * @throws as `ask`; `unavailable` when the worker does not answer, naming its log; `permission-denied`
  */
-export async function reachWorker(places: Places): Promise<ControlClient> {
+export async function callWorker<T>(places: Places, ask: (worker: ControlClient) => Promise<T>): Promise<T> {
   const client = new ControlClient(places.api);
-  if ((await servingPid(client)) !== undefined) return client;
+  try {
+    return await ask(client);
+  } catch (error) {
+    if (!(error instanceof NobodyListens)) throw error;
+  }
   if (existsSync(places.service)) await awaitService(places, client);
   else await startWorker(places, client, [], () => true);
-  return client;
+  return ask(client);
 }
 
 /**
  * Has the worker that serves replaced by one of this version: its mounts go on, readers wait for some milliseconds.
  *
  * @returns the new worker's number
- * @throws `not-found` when none serves; as `reachWorker`
+ * @throws `not-found` when none serves; `unavailable` when the new one does not answer; `permission-denied`
  */
 export async function replaceWorker(places: Places): Promise<number> {
   const client = new ControlClient(places.api);

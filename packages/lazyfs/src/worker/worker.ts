@@ -13,13 +13,15 @@ import type { GuardianSettings, WorkerCommand } from '../guardian/messages.ts';
 import { NEVER_TAKEN, offerBefore } from '../guardian/oom-score.ts';
 import { LazyMounts } from '../mounting/lazy-mounts.ts';
 import type { MountState } from '../mounting/mount.ts';
+import type { MountOrder } from '../mounting/mount-order.ts';
 import { MountRecords } from '../mounting/mount-record.ts';
-import type { MountRequest, PrefetchSettings } from '../mounting/mount-request.ts';
+import type { PrefetchSettings } from '../mounting/mount-request.ts';
 import { type Capabilities, tryDrivers } from '../mounting/trial.ts';
 import { ControlClient } from './control-client.ts';
 import { type ControlRoutes, ControlServer } from './control-server.ts';
 import { Drivers } from './drivers.ts';
 import { NydusdService } from './nydusd-service.ts';
+import { resolveOrder } from './order-resolution.ts';
 import type { Places } from './places.ts';
 
 export interface WorkerOptions {
@@ -51,6 +53,12 @@ export interface MountLine {
   readonly workerPid: number;
   readonly guardianPid: number;
   readonly api: string;
+}
+
+/** What the worker answers when it has mounted. */
+export interface MountAnswer extends MountLine {
+  /** What is worth knowing of the order. */
+  readonly warnings: readonly string[];
 }
 
 /** The process that fills blobs and answers for all mounts of a state directory. */
@@ -229,9 +237,9 @@ export class LazyWorker implements AsyncDisposable {
         body: mounts.list().map((state) => ({ ...state, ...this.#line(state) })),
       }),
       'POST /pantala/v1/mounts': async ({ url, body, signal }) => {
-        const request = body as MountRequest;
-        if (url.searchParams.get('trace') === 'true') return { body: await this.#traced(mounts, request, signal) };
-        return { body: this.#line(await mounts.mount(request)) };
+        const order = body as MountOrder;
+        if (url.searchParams.get('trace') === 'true') return { body: await this.#traced(mounts, order, signal) };
+        return { body: (await this.#mounted(mounts, order, signal)).answer };
       },
       'POST /pantala/v1/prefetch': async ({ url, body, signal }) => ({
         body: await mounts.prefetch(url.searchParams.get('target') ?? '', (body ?? {}) as PrefetchSettings, signal),
@@ -244,12 +252,22 @@ export class LazyWorker implements AsyncDisposable {
     };
   }
 
+  async #mounted(
+    mounts: LazyMounts,
+    order: MountOrder,
+    signal: AbortSignal,
+  ): Promise<{ readonly state: MountState; readonly answer: MountAnswer }> {
+    await using resolved = await resolveOrder(order, signal);
+    const state = await mounts.mount(resolved.request);
+    return { state, answer: { ...this.#line(state), warnings: resolved.warnings } };
+  }
+
   /** Mounts, and tells from then on what is filled for it: what `mount` answers as the first line, then a trace. */
-  async #traced(mounts: LazyMounts, request: MountRequest, signal: AbortSignal): Promise<AsyncIterable<string>> {
+  async #traced(mounts: LazyMounts, order: MountOrder, signal: AbortSignal): Promise<AsyncIterable<string>> {
     using listening = new DisposableStack();
     const trace = listening.use(new FillTrace(mounts.cache.fills));
-    const state = await mounts.mount(request);
-    const line = `${JSON.stringify(this.#line(state))}\n`;
+    const { state, answer } = await this.#mounted(mounts, order, signal);
+    const line = `${JSON.stringify(answer)}\n`;
     const view = mounts.views().find((each) => each.request.target === state.mounted);
     listening.move();
     return (async function* () {

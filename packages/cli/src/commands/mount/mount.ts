@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { PantalaError } from '@pantala/base';
-import { type DriverName, type MountLine, type MountRequest, reachWorker } from '@pantala/lazyfs/client';
-import { print, printJson } from '../../output.ts';
+import { callWorker, type DriverName, type MountAnswer, type MountOrder } from '@pantala/lazyfs/client';
+import { note, print, printJson } from '../../output.ts';
 import { mountSource, type SourceOptions } from './source.ts';
 import { tracedMount } from './trace.ts';
 import { placesFor, type WorkerOptions } from './worker.ts';
@@ -25,9 +25,8 @@ export async function mount(names: readonly string[], options: MountOptions): Pr
   if (image !== undefined && options.bootstrap !== undefined) {
     throw new PantalaError('invalid-argument', `name the image once: "${image}" or --bootstrap ${options.bootstrap}`);
   }
-  await using source = await mountSource(image, options);
-  const request: MountRequest = {
-    ...source.request,
+  const order: MountOrder = {
+    ...mountSource(image, options),
     target: resolve(directory),
     ...(options.bootstrapDigest === undefined
       ? {}
@@ -37,18 +36,19 @@ export async function mount(names: readonly string[], options: MountOptions): Pr
     // A trace names files.
     ...(options.trace === true ? { accounting: { files: true } } : {}),
     prefetch: {
-      ...source.request.prefetch,
       ...(options.prefetch ? {} : { enabled: false }),
       ...prefetchFiles(options.prefetchFiles),
     },
   };
-  const worker = await reachWorker(placesFor(options));
-  const show = (line: MountLine): void => {
+  const show = ({ warnings, ...line }: MountAnswer): void => {
+    for (const warning of warnings) note(warning);
     if (options.json === true) printJson(line);
     else print(`mounted ${line.mounted} (${line.driver})`);
   };
-  if (options.trace === true) await tracedMount(worker, request, show, options.json === true);
-  else show((await worker.call('POST', '/pantala/v1/mounts', request)) as MountLine);
+  await callWorker(placesFor(options), async (worker) => {
+    if (options.trace === true) await tracedMount(worker, order, show, options.json === true);
+    else show((await worker.call('POST', '/pantala/v1/mounts', order)) as MountAnswer);
+  });
   return 0;
 }
 

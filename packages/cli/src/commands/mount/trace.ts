@@ -1,4 +1,4 @@
-import type { ControlClient, MountLine, MountRequest } from '@pantala/lazyfs/client';
+import type { ControlClient, MountAnswer, MountOrder } from '@pantala/lazyfs/client';
 import { print } from '../../output.ts';
 
 /** A line of the worker's trace. */
@@ -22,17 +22,17 @@ interface TraceLine {
  */
 export async function tracedMount(
   worker: ControlClient,
-  request: MountRequest,
-  mounted: (line: MountLine) => void,
+  order: MountOrder,
+  mounted: (answer: MountAnswer) => void,
   json: boolean,
 ): Promise<void> {
   const interrupted = new AbortController();
   const stop = () => interrupted.abort();
   process.once('SIGINT', stop).once('SIGTERM', stop);
   try {
-    const lines = worker.lines('POST', '/pantala/v1/mounts?trace=true', request, interrupted.signal);
+    const lines = worker.lines('POST', '/pantala/v1/mounts?trace=true', order, interrupted.signal);
     const first = await lines.next();
-    if (first.done !== true) mounted(JSON.parse(first.value) as MountLine);
+    if (first.done !== true) mounted(JSON.parse(first.value) as MountAnswer);
     for await (const line of lines) print(json ? line : shown(line));
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;
