@@ -55,7 +55,8 @@ function headerOf(kind: TarHeader['kind'], path: string, mode: number, size: num
 
 /** What a bootstrap layer holds. */
 export interface BootstrapLayerContent {
-  readonly bootstrap: Buffer;
+  /** In memory of its own. */
+  readonly bootstrap: Buffer<ArrayBuffer>;
   readonly metas: BlobMetas;
 }
 
@@ -72,7 +73,7 @@ export async function readBootstrapLayer(
   const options = signal === undefined ? {} : { signal };
   const plain = decompressed(source.blob(layer, options), { maxLength: MAX_BOOTSTRAP_LAYER_LENGTH, ...options });
   const metas = new Map<string, Uint8Array>();
-  let bootstrap: Buffer | undefined;
+  let bootstrap: Buffer<ArrayBuffer> | undefined;
   for await (const entry of walkTar(plain, options)) {
     if (entry.kind !== 'regular') continue;
     const isBootstrap = entry.path === BOOTSTRAP_PATH || entry.path === OLD_BOOTSTRAP_PATH;

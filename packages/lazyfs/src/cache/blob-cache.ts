@@ -25,6 +25,7 @@ import { DemandMeter } from './demand-meter.ts';
 import { type FilePaths, FilledFile } from './filled-file.ts';
 import { cacheMetrics, type FillCounters, newFillCounters } from './metrics.ts';
 import { type BlobCacheOptions, compileCacheOptions } from './options.ts';
+import { TableKeeping } from './table-keeping.ts';
 import type { FillEvent } from './trace.ts';
 
 /** Bytes freed at once on a full disk, so that the next write does not find it full again. */
@@ -46,6 +47,7 @@ export interface BlobHandle extends LazyBlob, AsyncDisposable {}
 
 interface OpenBlob {
   readonly blob: CachedBlob;
+  readonly table: TableKeeping;
   users: number;
 }
 
@@ -164,11 +166,14 @@ export class BlobCache implements AsyncDisposable {
       makeRoom: (bytes) => this.#context.makeRoom(bytes),
       inUse: this.#context.options.inUse.has(layout.blobId),
     });
-    const open = { blob: new CachedBlob(layout, file, this.#context), users: 0 };
+    const table = new TableKeeping(
+      () => this.#keepTable(layout),
+      (signal) => this.#context.demand.quiet(signal),
+    );
+    const open = { blob: new CachedBlob(layout, file, this.#context), table, users: 0 };
     this.#open.set(layout.blobId, open);
     this.#context.index.add(open.blob);
     this.#closed.changed();
-    await this.#keepTable(layout);
     return open;
   }
 
@@ -188,6 +193,7 @@ export class BlobCache implements AsyncDisposable {
       if (open.users > 0) return;
       this.#context.index.remove(open.blob);
       try {
+        await open.table.finish();
         await open.blob.close();
       } finally {
         this.#open.delete(id);
@@ -273,10 +279,11 @@ export class BlobCache implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(
-      [...this.#open].map(([id, { blob }]) =>
+      [...this.#open].map(([id, { blob, table }]) =>
         this.#inTurn(id, async () => {
           if (!this.#open.delete(id)) return;
           this.#context.index.remove(blob);
+          await table.finish();
           await blob.close();
         }),
       ),

@@ -101,7 +101,8 @@ export class FillJournal implements AsyncDisposable {
     const file = await open(`${path}.new`, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600);
     try {
       await file.writeFile(bytes);
-      await file.datasync();
+      // One that says of no chunk that it is there may be lost: that says the same.
+      if (held.count > 0 || suspect.count > 0) await file.datasync();
       await rename(`${path}.new`, path);
       await old.close();
       return { journal: new FillJournal(file, bytes.length), held, suspect };

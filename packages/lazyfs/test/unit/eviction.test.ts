@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { BlobCache } from '@pantala/lazyfs';
 import { Scratch } from '@pantala/testkit';
 import { expect, test } from 'vitest';
@@ -107,4 +107,19 @@ test.runIf(isRoot)('a full disk is one clear error, after what nobody uses was e
   } finally {
     execFileSync('umount', [mount]);
   }
+});
+
+test('the table of chunks that others copy by is there when a blob is given back, however soon that is', async () => {
+  await using scratch = Scratch.create('tables');
+  const fixture = fixtureOf(9);
+  const table = scratch.join(`${fixture.layout.blobId}.blob.chunks`);
+  {
+    await using cache = await BlobCache.open({ directory: scratch.path });
+    await using _ = await fill(cache, fixture);
+  }
+  expect(existsSync(table)).toBe(true);
+  rmSync(table);
+  await using cache = await BlobCache.open({ directory: scratch.path });
+  await using _ = await fill(cache, fixture);
+  await expect.poll(() => existsSync(table), { timeout: 10_000 }).toBe(true);
 });
