@@ -222,6 +222,28 @@ test.skipIf(!root)(
   },
 );
 
+test.skipIf(!root)(
+  'a worker that dies when its state directory is gone is followed by one of the same guardian (as root)',
+  async () => {
+    await using stage = new LazyStage();
+    const tree = stage.scratch.join('tree');
+    mkdirSync(tree);
+    writeFileSync(join(tree, 'file'), randomBytes(MIB));
+    const before = await stage.mount(await stage.build(tree), 'm', '--no-prefetch', '--driver', 'fanotify');
+    rmSync(stage.places.stateDirectory, { recursive: true });
+    process.kill(before.workerPid, 'SIGKILL');
+    const next = await until(() => stage.serving(), { what: 'another worker serves' });
+    expect(next.guardian).toBe(before.guardianPid);
+    // Nobody knows the mount any more: an error, never zeros.
+    const { code, stderr } = await run('cat', [stage.scratch.join('m', 'file')], { check: false });
+    expect([code, stderr]).toEqual([1, expect.stringContaining('Input/output error')]);
+    rmSync(stage.places.stateDirectory, { recursive: true });
+    await run('umount', [stage.scratch.join('m')]);
+    const isThere = (pid: number): boolean => attempt(() => process.kill(pid, 0));
+    await until(async () => !isThere(next.pid) && !isThere(next.guardian), { what: 'both are gone' });
+  },
+);
+
 function attempt(work: () => void): boolean {
   try {
     work();

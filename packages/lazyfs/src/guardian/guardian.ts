@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
-import { createServer, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { enterGroups } from './enter-groups.ts';
 import { type Held, handDown, inherited } from './held.ts';
@@ -96,6 +97,8 @@ function replaceWorker(): void {
   clearTimeout(timer);
   timer = undefined;
   if (command === undefined) return;
+  // Where the directory was removed nobody could reach it, and it would start one worker after the other.
+  if (!existsSync(settings.socket)) listenAgain();
   const { child, ready } = standby ?? { child: undefined, ready: false };
   standby = undefined;
   if (child !== undefined && ready && child.exitCode === null && child.signalCode === null) {
@@ -135,7 +138,7 @@ function onMessage(socket: Socket, message: WorkerMessage): void {
   }
 }
 
-const server = createServer((socket) => {
+function onConnection(socket: Socket): void {
   socket.on('error', () => undefined);
   createInterface({ input: socket }).on('line', (line) => onMessage(socket, JSON.parse(line) as WorkerMessage));
   socket.once('close', () => {
@@ -143,9 +146,24 @@ const server = createServer((socket) => {
     worker = undefined;
     replaceWorker();
   });
-});
-rmSync(settings.socket, { force: true });
-server.listen(settings.socket);
+}
+
+function listen(): Server {
+  rmSync(settings.socket, { force: true });
+  return createServer(onConnection).listen(settings.socket);
+}
+
+function listenAgain(): void {
+  try {
+    mkdirSync(dirname(settings.socket), { recursive: true, mode: 0o700 });
+    server.close();
+    server = listen();
+  } catch (error) {
+    process.stderr.write(`the guardian cannot listen on ${settings.socket}: ${String(error)}\n`);
+  }
+}
+
+let server = listen();
 // A process that is killed leaves none behind for the next one.
 flushCompileCache();
 timer = setTimeout(replaceWorker, FIRST_WORKER_DEADLINE);

@@ -47,6 +47,11 @@ export function mountedErofs(target: string): string | undefined {
   return mountTable().findLast((entry) => entry.target === target && entry.type === 'erofs')?.device;
 }
 
+/** Whether a bootstrap of a directory is mounted anywhere, other than through a loop device. */
+export function isMountedFrom(directory: string): boolean {
+  return mountTable().some(({ type, source }) => type === 'erofs' && source.startsWith(`${directory}/`));
+}
+
 /**
  * Takes a mount away.
  *

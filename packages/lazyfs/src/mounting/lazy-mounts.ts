@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { PantalaError } from '@pantala/base';
 import type { Credentials } from '@pantala/oci';
 import { BlobCache } from '../cache/index.ts';
-import { unmountErofs } from './erofs.ts';
+import { isMountedFrom, unmountErofs } from './erofs.ts';
 import { type MountState, type MountView, stateOf } from './mount.ts';
 import { giveUpMount, placeMount, prepareMount } from './mount-creation.ts';
 import { letGoOf } from './mount-end.ts';
@@ -37,9 +37,10 @@ export class LazyMounts implements AsyncDisposable {
     return this.#table.cache;
   }
 
-  /** Whether the kernel has any of them still. */
+  /** Whether the kernel has any of them still, or of mounts whose records were lost. */
   get isAnyThere(): boolean {
-    return this.#table.all().some(({ record }) => this.#table.isThere(record));
+    const table = this.#table;
+    return table.all().some(({ record }) => table.isThere(record)) || isMountedFrom(table.options.places.bootstraps);
   }
 
   list(): MountState[] {

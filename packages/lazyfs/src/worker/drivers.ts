@@ -76,6 +76,13 @@ export class Drivers {
     return new FuseDriver({ device, directory: fuseDirectory, table, demand: this.#demand, logger, onFailure });
   }
 
+  /** Answers whoever reads what the worker before this one left, also of mounts that nobody remembers: they get an error. */
+  async startInherited(): Promise<void> {
+    const { descriptors = {} } = this.#options.inherited ?? {};
+    if (descriptors.access !== undefined) (await this.get('fanotify')).start();
+    if (descriptors.fuse !== undefined) (await this.get('fuse')).start();
+  }
+
   /** Stops taking events, and waits for those in flight; what comes then is the next worker's. */
   async pause(): Promise<void> {
     for (const driver of this.#drivers.values()) await (await driver.catch(() => undefined))?.pause();

@@ -143,6 +143,7 @@ export class LazyWorker implements AsyncDisposable {
       logger,
       metrics: worker.#metrics,
     });
+    await worker.#drivers.startInherited();
     worker.#server = await ControlServer.listen(places.api, worker.#routes(worker.#mounts), logger);
     return worker;
   }
