@@ -85,8 +85,11 @@ export class TaskCreation {
       const begun = first === undefined ? undefined : await this.#env.origin.begin({ ...ask, ...first });
       body = begun?.body;
       const stat = begun?.stat ?? (await this.#env.origin.stat(ask));
-      if (stat.contentLength === undefined) {
+      // Of an encoded blob only all of it tells what its digest is of.
+      const encoded = stat.headers['content-encoding'] ?? 'identity';
+      if (stat.contentLength === undefined || (encoded !== 'identity' && blobDigestOfUrl(request.url) !== undefined)) {
         announcement?.[Symbol.dispose]();
+        await body?.[Symbol.asyncDispose]();
         return { task: await this.#createSpooled(id, request, signal), origin: { ranges: false } };
       }
       const task = await this.#env.store.create(this.#describe(id, request, stat.contentLength, stat.headers));
@@ -127,7 +130,7 @@ export class TaskCreation {
     };
   }
 
-  /** An origin that does not say how long its content is: all of it comes first. */
+  /** An origin that does not say how long its content is, or encodes it unasked: all of it comes first. */
   async #createSpooled(id: string, request: DownloadRequest, signal: AbortSignal): Promise<StoredTask> {
     const { origin, options, store } = this.#env;
     const ask = { url: request.url, headers: request.requestHeaders, signal };

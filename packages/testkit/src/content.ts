@@ -5,11 +5,26 @@ const CIPHER_BLOCK = 16;
 const PART = 1024 * 1024;
 const ZEROS = Buffer.alloc(PART + 2 * CIPHER_BLOCK);
 
+/** What an origin can serve. */
+export interface ServedBytes {
+  readonly length: number;
+  /** Bytes from `start` to `end` (exclusive). */
+  slice(start: number, end: number): Buffer;
+  /** The same piecemeal. */
+  parts(start?: number, end?: number): Iterable<Buffer>;
+}
+
+/** Bytes that somebody else made, to be served as they are. */
+export function bytesAsTheyAre(bytes: Buffer): ServedBytes {
+  const slice = (start = 0, end = bytes.length): Buffer => bytes.subarray(start, end);
+  return { length: bytes.length, slice, parts: (start, end) => [slice(start, end)] };
+}
+
 /**
  * Incompressible bytes that are the same for the same salt, of any length and from any offset without keeping them:
  * the key stream of AES-128-CTR under the salt.
  */
-export class Content {
+export class Content implements ServedBytes {
   readonly length: number;
   readonly #key: Buffer;
   #sha256: string | undefined;

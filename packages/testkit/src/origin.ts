@@ -2,7 +2,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
 import { gzipSync } from 'node:zlib';
-import type { Content } from './content.ts';
+import type { ServedBytes } from './content.ts';
 import { drained } from './sockets.ts';
 
 /** How a path of the origin misbehaves. Everything may be combined. */
@@ -56,7 +56,7 @@ export interface PathCount {
 }
 
 interface Served {
-  readonly content: Content;
+  readonly content: ServedBytes;
   readonly oddities: Oddities;
   readonly headers: Readonly<Record<string, string>>;
   readonly count: PathCount;
@@ -109,7 +109,7 @@ export class Origin implements AsyncDisposable {
   /** Puts content at a path. Resolves to its URL. */
   serve(
     path: string,
-    content: Content,
+    content: ServedBytes,
     oddities: Oddities = {},
     headers: Readonly<Record<string, string>> = {},
   ): string {

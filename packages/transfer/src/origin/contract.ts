@@ -10,7 +10,10 @@ export interface OriginRequest {
 
 /** What an origin says of a resource before its bytes are asked for. */
 export interface OriginStat {
-  /** Undefined where the origin does not say (chunked without length). */
+  /**
+   * Undefined where the origin does not say (chunked without length), or encodes its answers although it was not asked
+   * to: `headers` name the coding then, and only all of it, fetched at once, is one content.
+   */
   readonly contentLength: number | undefined;
   /** False when it answers 200 to a range. */
   readonly acceptsRanges: boolean;

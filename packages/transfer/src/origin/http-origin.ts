@@ -34,11 +34,11 @@ export class HttpOrigin implements Origin {
       if (/^\s*bytes\s+\*\/0\s*$/i.test(headers['content-range'] ?? '')) return statOf(0, true, headers);
       await using whole = await this.#ask(request, undefined);
       this.#rangeless.set(request.url, true);
-      return statOf(lengthOfWhole(request.url, whole.head), false, whole.head.headers);
+      return statOfWhole(request.url, whole.head);
     }
-    const contentLength = lengthOfWhole(request.url, response.head);
+    const stat = statOfWhole(request.url, response.head);
     this.#rangeless.set(request.url, true);
-    return statOf(contentLength, false, headers);
+    return stat;
   }
 
   async begin(request: OriginRequest & { readonly range?: ByteRange }): Promise<OriginBeginning> {
@@ -48,7 +48,7 @@ export class HttpOrigin implements Origin {
       const { head } = response;
       const total = totalOf(request.url, head);
       const cut = { start: range.start, end: Math.min(range.end, total ?? 0) };
-      if (total !== undefined && cut.start < cut.end && !isEncoded(head)) {
+      if (total !== undefined && cut.start < cut.end && (!isEncoded(head) || isFixed(head))) {
         const body = this.#bodyOf({ ...request, range: cut }, response);
         return { stat: statOf(total, head.status === 206, head.headers), body };
       }
@@ -115,10 +115,10 @@ export class HttpOrigin implements Origin {
   #statOfPart(request: OriginRequest, head: ResponseHead): OriginStat {
     const part = parseContentRange(head.headers['content-range'] ?? '');
     if (part === undefined || part.range.start !== 0) throw wrongRange(request.url, head, { start: 0, end: 1 });
-    // Parts of an encoded body are no parts of the content.
-    const acceptsRanges = !isEncoded(head);
-    if (!acceptsRanges) this.#rangeless.set(request.url, true);
-    return statOf(part.contentLength, acceptsRanges, head.headers);
+    // What is stored with a content coding has parts like anything else. Who encodes each answer anew has none.
+    if (!isEncoded(head) || isFixed(head)) return statOf(part.contentLength, true, head.headers);
+    this.#rangeless.set(request.url, true);
+    return statOf(undefined, false, head.headers);
   }
 
   #bodyOf(request: OriginRequest & { readonly range?: ByteRange }, response: HttpResponse): OriginBody {
@@ -131,11 +131,14 @@ export class HttpOrigin implements Origin {
       const contentLength = lengthOfWhole(url, head);
       return open({ start: 0, end: contentLength ?? Number.POSITIVE_INFINITY }, contentLength, 0);
     }
-    // Parts of an encoded body cannot be told from parts of another encoding of the same content; all of it can.
-    const everything = head.status === 200 && range.start === 0 && Number(told) === range.end;
-    if (isEncoded(head) && !everything) {
+    // Parts of an encoded body cannot be told from parts of another encoding of the same content.
+    if (isEncoded(head) && !isFixed(head)) {
       const coding = head.headers['content-encoding'];
-      throw new PantalaError('origin', `${safeUrl(url)} answered a range with the content coding ${coding}`);
+      throw new PantalaError(
+        'data-loss',
+        `${safeUrl(url)} answered with the content coding ${coding}, which was not asked for and which it did not use before: ask again, and all of it is fetched as it is sent`,
+        { details: { changed: true } },
+      );
     }
     if (head.status === 206) {
       const part = parseContentRange(head.headers['content-range'] ?? '');
@@ -172,6 +175,12 @@ function statOf(
   return { contentLength, acceptsRanges, headers };
 }
 
+/** Of an answer with 200 to a range. Another answer may be encoded to another length, so such a length says nothing. */
+function statOfWhole(url: string, head: ResponseHead): OriginStat {
+  const contentLength = lengthOfWhole(url, head);
+  return statOf(isEncoded(head) ? undefined : contentLength, false, head.headers);
+}
+
 function lengthOfWhole(url: string, head: ResponseHead): number | undefined {
   if (head.status !== 200) throw wrongRange(url, head, undefined);
   const told = head.headers['content-length'];
@@ -188,6 +197,13 @@ function totalOf(url: string, head: ResponseHead): number | undefined {
 function isEncoded(head: ResponseHead): boolean {
   const coding = (head.headers['content-encoding'] ?? 'identity').trim().toLowerCase();
   return coding !== '' && coding !== 'identity';
+}
+
+/** Whether an encoded part is one of stored bytes: of the length that it tells, under a strong tag (RFC 9110 §8.8.3). */
+function isFixed({ status, headers }: ResponseHead): boolean {
+  const part = parseContentRange(headers['content-range'] ?? '');
+  if (status !== 206 || part === undefined || headers.etag?.startsWith('"') !== true) return false;
+  return Number(headers['content-length']) === lengthOf(part.range);
 }
 
 function wrongRange(url: string, head: ResponseHead, range: ByteRange | undefined): PantalaError {
