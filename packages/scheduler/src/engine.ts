@@ -1,16 +1,13 @@
 import { type commonV2, create, type MessageQueue, pantalaV1, RpcError, schedulerV2 } from '@pantala/api';
 import { type Logger, MAX_TIMER_DELAY, monotonicNow, PantalaError } from '@pantala/base';
-import {
-  type Decision,
-  SchedulerCore,
-  type SchedulerEvent,
-  type SchedulingOptions,
-  type WantedRange,
-} from '@pantala/scheduling';
+import { type Decision, SchedulerCore, type SchedulerEvent, type SchedulingOptions } from '@pantala/scheduling';
 import { hostCard, newsMessage, peerMessage, taskMessage } from './messages.ts';
 
 export type PeerAnswers = MessageQueue<schedulerV2.AnnouncePeerResponse>;
 export type HostAnswers = MessageQueue<pantalaV1.ConverseResponse>;
+
+/** A decision to have a seed fetch a task. */
+export type SeedTrigger = Extract<Decision, { type: 'triggerSeed' }>;
 
 /** gRPC's code for a stream that a newer one has replaced. */
 const ABORTED = 10;
@@ -28,7 +25,7 @@ export class Engine implements Disposable {
   /** Streams of peers, by task and peer. */
   readonly #peers = new Map<string, PeerAnswers>();
   readonly #conversations = new Map<string, HostAnswers>();
-  #onTrigger: (taskId: string, seedHostId: string, range: WantedRange | undefined) => void = () => {};
+  #onTrigger: (trigger: SeedTrigger) => void = () => {};
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #disposed = false;
@@ -38,8 +35,8 @@ export class Engine implements Disposable {
     this.#logger = logger;
   }
 
-  onTrigger(trigger: (taskId: string, seedHostId: string, range: WantedRange | undefined) => void): void {
-    this.#onTrigger = trigger;
+  onTrigger(carryOut: (trigger: SeedTrigger) => void): void {
+    this.#onTrigger = carryOut;
   }
 
   /** Takes an event and does what the core decides. */
@@ -128,7 +125,7 @@ export class Engine implements Disposable {
         this.#takePeer(decision)?.end();
         break;
       case 'triggerSeed':
-        this.#onTrigger(decision.taskId, decision.seedHostId, decision.range);
+        this.#onTrigger(decision);
         break;
       case 'digestNews':
         this.#tell(decision.hostIds, {

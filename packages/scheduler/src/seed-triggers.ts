@@ -1,7 +1,6 @@
 import { commonV2, create, createClient, dfdaemonV2, type RpcTls } from '@pantala/api';
 import { type Logger, monotonicNow, PantalaError } from '@pantala/base';
-import type { WantedRange } from '@pantala/scheduling';
-import type { Engine } from './engine.ts';
+import type { Engine, SeedTrigger } from './engine.ts';
 import { originOf } from './messages.ts';
 import { TRIGGER_SIGN_INTERVAL } from './options.ts';
 
@@ -19,7 +18,7 @@ export class SeedTriggers implements AsyncDisposable {
     this.#logger = logger;
     this.#timeout = options.timeout;
     this.#tls = options.tls;
-    engine.onTrigger((taskId, seedHostId, range) => this.#start(taskId, seedHostId, range));
+    engine.onTrigger((trigger) => this.#start(trigger));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -27,15 +26,16 @@ export class SeedTriggers implements AsyncDisposable {
     await Promise.all(this.#running);
   }
 
-  #start(taskId: string, seedHostId: string, range: WantedRange | undefined): void {
-    const running = this.#run(taskId, seedHostId, range).finally(() => this.#running.delete(running));
+  #start(trigger: SeedTrigger): void {
+    const running = this.#run(trigger).finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
 
-  async #run(taskId: string, seedHostId: string, range: WantedRange | undefined): Promise<void> {
+  async #run(trigger: SeedTrigger): Promise<void> {
+    const { taskId, seedHostId } = trigger;
     const logger = this.#logger.child({ taskId, hostId: seedHostId });
     try {
-      await this.#download(taskId, seedHostId, range, logger);
+      await this.#download(trigger, logger);
       logger.info('seed has fetched');
       this.#engine.dispatch({ type: 'seedTriggerEnded', taskId, seedHostId, error: undefined });
     } catch (thrown) {
@@ -45,7 +45,8 @@ export class SeedTriggers implements AsyncDisposable {
     }
   }
 
-  async #download(taskId: string, seedHostId: string, range: WantedRange | undefined, logger: Logger): Promise<void> {
+  async #download(trigger: SeedTrigger, logger: Logger): Promise<void> {
+    const { taskId, seedHostId } = trigger;
     const host = this.#engine.host(seedHostId);
     const task = this.#engine.core.task(taskId);
     const origin = task === undefined ? undefined : originOf(task);
@@ -54,7 +55,7 @@ export class SeedTriggers implements AsyncDisposable {
       throw new PantalaError('failed-precondition', `nobody has said where task ${taskId} is from`);
     using client = createClient(dfdaemonV2.DfdaemonUpload, { host: host.ip, port: host.port }, { tls: this.#tls });
     const responses = client.downloadTask(
-      { download: triggerOf(origin, range) },
+      { download: triggerOf(origin, trigger) },
       { signal: this.#stopping.signal, deadline: this.#timeout },
     );
     let toldAt = Number.NEGATIVE_INFINITY;
@@ -69,11 +70,11 @@ export class SeedTriggers implements AsyncDisposable {
   }
 }
 
-/** What a seed is asked for: what a peer asked for, from the origin, into its store only. */
-function triggerOf(origin: commonV2.Download, range: WantedRange | undefined): commonV2.Download {
+/** What a seed is asked for: what a peer asked for, into its store only; from the origin unless others hold some of it. */
+function triggerOf(origin: commonV2.Download, { range, needBackToSource }: SeedTrigger): commonV2.Download {
   const { outputPath: _path, range: _range, ...rest } = origin;
   return Object.assign(create(commonV2.DownloadSchema), rest, {
-    needBackToSource: true,
+    needBackToSource,
     disableBackToSource: false,
     prefetch: false,
     isPrefetch: false,

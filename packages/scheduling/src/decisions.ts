@@ -27,6 +27,8 @@ export type Decision =
       readonly taskId: string;
       readonly seedHostId: string;
       readonly range: WantedRange | undefined;
+      /** Nobody else holds any of it: the seed need not ask before it fetches. */
+      readonly needBackToSource: boolean;
     }
   | { readonly type: 'digestNews'; readonly hostIds: readonly string[]; readonly news: DigestNews }
   | { readonly type: 'digestsVoid'; readonly hostIds: readonly string[]; readonly taskId: string }

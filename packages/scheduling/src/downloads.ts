@@ -78,18 +78,12 @@ export class Downloads {
     peer.step('registerNormal');
     cluster.refreshSupply(peer);
     if (host.seed) {
-      if (event.needBackToSource || !this.#someoneHas(peer)) this.#placement.grantSeed(peer);
-      else this.#placement.request(peer);
+      if (event.needBackToSource) this.#placement.grantSeed(peer);
+      else this.#placement.requestSeed(peer);
       return;
     }
     if (event.needBackToSource && this.#placement.grant(peer, 'the peer asked for it')) return;
     this.#placement.request(peer);
-  }
-
-  /** Seeds never wait for peers: they take what another has whole, else they fetch. */
-  #someoneHas(seed: Peer): boolean {
-    for (const copy of seed.task.copies) if (copy.host !== seed.host) return true;
-    return false;
   }
 
   started(peer: Peer): void {
@@ -141,7 +135,8 @@ export class Downloads {
     if (!peer.active) return;
     this.#touch(peer);
     for (const parentId of badParentIds) this.#refuse(peer, parentId);
-    this.#placement.request(peer);
+    if (peer.host.seed) this.#placement.requestSeed(peer);
+    else this.#placement.request(peer);
   }
 
   #refuse(peer: Peer, parentId: string): void {

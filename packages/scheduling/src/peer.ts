@@ -91,6 +91,11 @@ export class Peer {
     );
   }
 
+  /** Has at least a part of the content, as far as it has told. */
+  get holdsSomething(): boolean {
+    return this.complete || this.finishedPieces > 0;
+  }
+
   /** Whether the step is one of the machine's; the state changes only then. */
   step(step: PeerStep): boolean {
     const { from, to } = PEER_STEPS[step];

@@ -37,7 +37,18 @@ export class Placement {
     return true;
   }
 
-  /** Seeds are there to fetch: no limit counts them. */
+  /** Seeds never wait: they take what others hold, and fetch the rest without a limit that counts them. */
+  requestSeed(peer: Peer): void {
+    if (peer.pantala && peer.range === undefined) {
+      this.#joinMesh(peer);
+      for (const parent of peer.parents) if (parent.complete) return;
+    } else if (hasCopyElsewhere(peer)) {
+      this.request(peer);
+      return;
+    }
+    this.grantSeed(peer);
+  }
+
   grantSeed(peer: Peer): void {
     this.#tellToFetch(peer, 'a seed fetches from the origin');
   }
@@ -148,7 +159,8 @@ export class Placement {
     else trigger.ranges.push(range);
     trigger.running++;
     task.sourceDeadline = Math.max(task.sourceDeadline, cluster.now + cluster.settings.patienceMs);
-    cluster.decide({ type: 'triggerSeed', taskId: task.id, seedHostId: seed.id, range });
+    const needBackToSource = !seed.pantala || range !== undefined || !isHeldElsewhere(task, seed);
+    cluster.decide({ type: 'triggerSeed', taskId: task.id, seedHostId: seed.id, range, needBackToSource });
     this.#expectSeed(task, seed);
   }
 
@@ -269,6 +281,17 @@ export class Placement {
       this.#send(peer);
     }
   }
+}
+
+function hasCopyElsewhere(peer: Peer): boolean {
+  for (const copy of peer.task.copies) if (copy.host !== peer.host) return true;
+  return false;
+}
+
+/** Whether somebody else could give a seed at least a part. */
+function isHeldElsewhere(task: Task, seed: Host): boolean {
+  for (const peer of task.suppliers) if (peer.host !== seed && peer.pantala && peer.holdsSomething) return true;
+  return false;
 }
 
 /** Of the parents that can be done without: no seeds and none that fetches from the origin. */

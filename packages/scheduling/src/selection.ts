@@ -69,6 +69,8 @@ export function isUsable(cluster: Cluster, child: Peer, parent: Peer): boolean {
   if (child.blocks(parent.host.id, cluster.now)) return false;
   if (!child.parents.has(parent) && !cluster.graph.hasSlot(parent.host)) return false;
   if (parent.sluggish && !parent.host.seed) return false;
+  // A seed has the origin for what nobody holds yet.
+  if (child.pantala && child.host.seed && !parent.holdsSomething) return false;
   if (child.pantala) return parent.pantala || (servesAlone(parent) && parent.parents.size === 0);
   if (!servesWaiting(parent) || !covers(parent.range, child.range)) return false;
   return !cluster.graph.closesCycle(child, parent);

@@ -1,4 +1,4 @@
-import { type BlockRun, type ByteRange, PantalaError, Semaphore } from '@pantala/base';
+import { type BlockRun, type ByteRange, monotonicNow, PantalaError, Semaphore } from '@pantala/base';
 import type { OriginBody, OriginRequest } from '@pantala/transfer';
 import { fetchFromOrigin, type OriginFetchTarget } from './origin-fetch.ts';
 import type { Selection } from './selection/selection.ts';
@@ -8,6 +8,9 @@ import { UNIT_BLOCKS } from './selection/units.ts';
 export const MAX_ORIGIN_REQUESTS = 8;
 /** Blocks ahead of a stream that nobody else is to be asked for: 8 MiB, about a parent's budget. */
 const CLAIMED_AHEAD = 512;
+
+/** Milliseconds between two searches for what no parent can give, once there was nothing. */
+const SPARING_PAUSE = 100;
 
 /**
  * Blocks that a stream reads although somebody else has or fetches them: to break off and to ask anew costs about as
@@ -34,6 +37,10 @@ export class OriginSource {
   readonly #permits = new Semaphore(MAX_ORIGIN_REQUESTS);
   readonly #working = new Set<Promise<void>>();
   #wanted: BlockRun | undefined;
+  /** Whether a stream leaves out what parents can give. */
+  #sparing = false;
+  /** Milliseconds (monotonic) at which a sparing stream had last nothing to do: the search costs something. */
+  #idleSince = Number.NEGATIVE_INFINITY;
   #streaming: AbortController | undefined;
   /** The stream that somebody waits for. */
   #awaited: AbortController | undefined;
@@ -73,11 +80,19 @@ export class OriginSource {
     );
   }
 
-  /** Streams everything of `wanted` that is missing and that nobody else fetches; once at a time. */
-  stream(wanted: BlockRun): void {
+  /**
+   * Streams everything of `wanted` that is missing and that nobody else fetches; once at a time.
+   *
+   * @param sparing leaves out what parents can give, where the origin answers ranges
+   */
+  stream(wanted: BlockRun, sparing = false): void {
     this.#wanted = wanted;
+    this.#sparing = sparing && this.#options.ranges;
     if (this.#streaming !== undefined) return;
-    const [gap] = this.#options.selection.missing(wanted);
+    const now = monotonicNow();
+    if (this.#sparing && now - this.#idleSince < SPARING_PAUSE) return;
+    const [gap] = this.#missing(wanted);
+    this.#idleSince = gap === undefined ? now : Number.NEGATIVE_INFINITY;
     if (gap === undefined) return;
     const stop = new AbortController();
     this.#streaming = stop;
@@ -132,12 +147,14 @@ export class OriginSource {
 
   async #streamGaps(stop: AbortSignal): Promise<void> {
     const { selection, ranges } = this.#options;
+    const missing = (wanted: BlockRun): Generator<BlockRun> => this.#missing(wanted);
     const signal = AbortSignal.any([this.#options.signal, stop]);
     while (!signal.aborted && this.#wanted !== undefined) {
-      const [gap] = selection.missing(this.#wanted);
+      const [gap] = missing(this.#wanted);
       if (gap === undefined) return;
       const end = this.#wanted.first + this.#wanted.count;
-      const claim = new Claim(selection, gap.first, end, ranges ? SKIPPED_BLOCKS : Number.POSITIVE_INFINITY);
+      const skipped = ranges ? SKIPPED_BLOCKS : Number.POSITIVE_INFINITY;
+      const claim = new Claim(selection, missing, { first: gap.first, count: end - gap.first }, skipped);
       try {
         const run = { first: gap.first, count: claim.endOfStream() - gap.first };
         await fetchFromOrigin({ ...this.#options, goOn: (next) => claim.extend(next), gather: true }, run, signal);
@@ -145,6 +162,11 @@ export class OriginSource {
         claim.release();
       }
     }
+  }
+
+  #missing(wanted: BlockRun): Generator<BlockRun> {
+    const { selection } = this.#options;
+    return this.#sparing ? selection.unoffered(wanted) : selection.missing(wanted);
   }
 
   #run(work: Promise<void>): void {
@@ -164,16 +186,24 @@ export class OriginSource {
 /** The blocks that a stream brings, taken a window ahead of it so that nobody else is asked for them. */
 class Claim {
   readonly #selection: Selection;
+  /** What of a run is the stream's to bring. */
+  readonly #missing: (wanted: BlockRun) => Generator<BlockRun>;
   readonly #end: number;
   /** Longest run of others' blocks that is read all the same. */
   readonly #skipped: number;
   readonly #taken: BlockRun[] = [];
   #claimed: number;
 
-  constructor(selection: Selection, first: number, end: number, skipped: number) {
+  constructor(
+    selection: Selection,
+    missing: (wanted: BlockRun) => Generator<BlockRun>,
+    { first, count }: BlockRun,
+    skipped: number,
+  ) {
     this.#selection = selection;
+    this.#missing = missing;
     this.#claimed = first;
-    this.#end = end;
+    this.#end = first + count;
     this.#skipped = skipped;
     this.extend(first);
   }
@@ -181,7 +211,7 @@ class Claim {
   /** Where the stream will end as things stand: before the next long run of others' blocks. */
   endOfStream(): number {
     let at = this.#claimed;
-    for (const free of this.#selection.missing({ first: at, count: this.#end - at })) {
+    for (const free of this.#missing({ first: at, count: this.#end - at })) {
       if (free.first - at > this.#skipped) return at;
       at = free.first + free.count;
     }
@@ -192,8 +222,9 @@ class Claim {
   extend(next: number): boolean {
     const limit = Math.min(this.#end, next + CLAIMED_AHEAD);
     while (this.#claimed < limit) {
-      const [free] = this.#selection.missing({ first: this.#claimed, count: this.#end - this.#claimed });
-      if (free === undefined || free.first - this.#claimed > this.#skipped) break;
+      const near = Math.min(this.#end - this.#claimed, this.#skipped + 1);
+      const [free] = this.#missing({ first: this.#claimed, count: near });
+      if (free === undefined) break;
       const part = { first: free.first, count: Math.min(free.count, Math.max(1, limit - free.first)) };
       this.#selection.take(part);
       this.#taken.push(part);

@@ -39,6 +39,10 @@ interface Member {
   lastSign: number;
   /** Whether there were any. */
   heard: boolean;
+  /** Milliseconds (monotonic) at which it was offered. */
+  readonly offeredAt: number;
+  /** Whether it has said what it holds. */
+  introduced: boolean;
   /** Since when it is asked without having given anything that could be stored; undefined when it has. */
   uselessSince: number | undefined;
   requests: number;
@@ -167,6 +171,13 @@ export class ParentSet implements AsyncDisposable {
     return [...this.#members.values()].some(({ candidate, parent }) => parent?.fetchesMissing ?? candidate.seed);
   }
 
+  /** Whether a parent that was offered less than `patience` milliseconds ago has yet to say what it holds. */
+  introducing(now: number, patience: number): boolean {
+    for (const { introduced, offeredAt } of this.#members.values())
+      if (!introduced && now - offeredAt < patience) return true;
+    return false;
+  }
+
   /** What was last heard of whoever was asked for a block, or of anybody when nobody was. */
   signAbout(block: number): Sign {
     let at = Number.NEGATIVE_INFINITY;
@@ -202,13 +213,16 @@ export class ParentSet implements AsyncDisposable {
 
   #add(candidate: Candidate): void {
     const { hosts, task, logger } = this.#deps;
+    const now = monotonicNow();
     const member: Member = {
       candidate,
       pace: new Pace(),
       stop: new AbortController(),
       parent: undefined,
-      lastSign: monotonicNow(),
+      lastSign: now,
       heard: false,
+      offeredAt: now,
+      introduced: false,
       uselessSince: undefined,
       requests: 0,
     };
@@ -240,6 +254,7 @@ export class ParentSet implements AsyncDisposable {
     const { selection } = this.#deps;
     const id = member.candidate.peerId;
     this.#signFrom(member, monotonicNow());
+    if (member.parent !== undefined) member.introduced = true;
     // A seed that waits for the origin says so, and has nothing else to give meanwhile.
     if (member.candidate.seed) member.uselessSince = undefined;
     for (const run of news.held) selection.parentHolds(id, run);

@@ -3,7 +3,7 @@ import type { StoredTask } from '@pantala/store';
 import type { DownloadRequest } from './contract.ts';
 import type { Demand, Demands } from './demand.ts';
 import type { Environment } from './environment.ts';
-import { Hedge } from './hedge.ts';
+import { FIRST_SIGN_TIMEOUT, Hedge } from './hedge.ts';
 import type { Membership } from './membership.ts';
 import type { OriginSource } from './origin-source.ts';
 import type { ParentSet, Sign } from './parent-set.ts';
@@ -161,7 +161,9 @@ export class Sourcing implements Disposable {
   #fetchBulk(bulk: BlockRun): void {
     const { selection, parents, membership, origin } = this.#deps;
     if (this.#mayAskOrigin()) {
-      origin.stream(bulk);
+      // With leave to ask the origin for the rest, what others hold is theirs to give.
+      const sparing = membership.backToSource === 'granted' && !this.#unconfirmed;
+      if (!sparing || !parents.introducing(monotonicNow(), FIRST_SIGN_TIMEOUT)) origin.stream(bulk, sparing);
       return;
     }
     origin.yieldToOthers();

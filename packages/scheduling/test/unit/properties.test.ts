@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Decision, Peer, SchedulerEvent } from '../../src/index.ts';
 import { SCHEDULING_DEFAULTS, SchedulerCore } from '../../src/index.ts';
-import { PIECE_LENGTH } from './world.ts';
+import { only, PIECE_LENGTH, TASK, World } from './world.ts';
 
 const HOSTS = ['seed-a', 'seed-b', 'p1', 'p2', 'p3', 'u1', 'u2', 'u3', 'u4'];
 const TASKS = ['task-1', 'task-2'];
@@ -322,6 +322,56 @@ describe('over any sequence of events', () => {
         checker.checkLiveness();
       }),
       { numRuns: 150 },
+    );
+  });
+
+  test('a seed that is to fetch the whole is sent to all who hold some of it, and to the origin unless one holds all', () => {
+    const BLOCKS = { none: 0, part: 3, whole: 1024 };
+    const holder = fc.record({
+      held: fc.constantFrom<keyof typeof BLOCKS>('none', 'part', 'whole'),
+      seed: fc.boolean(),
+      pantala: fc.boolean(),
+      sharing: fc.boolean(),
+      gone: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(holder, { maxLength: 6 }), fc.boolean(), (holders, triggered) => {
+        const world = new World();
+        const told = { facts: facts(), report: undefined, taskId: TASK };
+        for (const [index, { held, seed, pantala, sharing }] of holders.entries()) {
+          const hostId = `holder-${index}`;
+          world.host(hostId, { pantala, seed: seed && held !== 'none', disableShared: !sharing });
+          const tasks = [{ ...told, peerId: `${hostId}-peer`, blockCount: BLOCKS[held] }];
+          if (pantala && held !== 'none') world.send({ type: 'heldTasks', hostId, tasks, completeList: false });
+        }
+        for (const [index, { gone }] of holders.entries()) {
+          if (gone) world.send({ type: 'hostDeleted', hostId: `holder-${index}` });
+        }
+        const useful = (held: 'part' | 'whole'): string[] =>
+          holders.flatMap((one, index) =>
+            one.held === held && one.pantala && one.sharing && !one.gone ? [`holder-${index}`] : [],
+          );
+        const [parts, copies] = [useful('part'), useful('whole')];
+        world.host('seed', { seed: true, pantala: true });
+        world.host('reader', { pantala: true });
+        const [trigger] = only(world.register('reader', { facts: facts() }), 'triggerSeed');
+        // Where another seed with a part is at work, or somebody has all of it, that one is enough.
+        if (trigger !== undefined) {
+          expect(copies).toEqual([]);
+          const dragonfly = world.core.host(trigger.seedHostId)?.pantala === false;
+          const alone = parts.every((id) => id === trigger.seedHostId);
+          expect(trigger.needBackToSource).toBe(dragonfly || alone);
+        }
+        const needBackToSource = triggered && trigger?.needBackToSource === true;
+        const answers = world
+          .register('seed', { facts: facts(), needBackToSource })
+          .filter((decision) => 'peerId' in decision && decision.peerId === 'seed-peer');
+        const offered = only(answers, 'sendParents').flatMap(({ parents }) => parents.map(({ hostId }) => hostId));
+        if (!needBackToSource) expect(offered.toSorted()).toEqual([...parts, ...copies].toSorted());
+        const fetches = needBackToSource || copies.length === 0;
+        expect(only(answers, 'needBackToSource')).toHaveLength(fetches ? 1 : 0);
+      }),
+      { numRuns: 300 },
     );
   });
 

@@ -206,6 +206,25 @@ export class Selection {
     return false;
   }
 
+  /** The parts of a run that are neither held nor being fetched, and that no parent can give at present. */
+  *unoffered(within: BlockRun): Generator<BlockRun> {
+    const givers = [...this.#parents.values()].filter(({ holdings }) => holdings.blocks.count > 0);
+    for (const gap of this.#book.missing(within)) {
+      if (givers.length === 0) {
+        yield gap;
+        continue;
+      }
+      const end = gap.first + gap.count;
+      let first = gap.first;
+      for (let block = gap.first; block < end; block++) {
+        if (!givers.some((parent) => this.#canGive(parent, block))) continue;
+        if (first < block) yield { first, count: block - first };
+        first = block + 1;
+      }
+      if (first < end) yield { first, count: end - first };
+    }
+  }
+
   /** A parent that has all of a piece. */
   holderOf(piece: number): string | undefined {
     const blocks = this.#geometry.pieceBlocks(piece);

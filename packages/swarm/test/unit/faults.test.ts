@@ -27,6 +27,25 @@ test('the seed dies in the middle: the peers go on', async () => {
   for (const { sha256 } of await within(LIMIT, 'the peers', readings)) expect(sha256).toBe(cluster.content.sha256);
 });
 
+test('a seed that lost its store takes what the peers hold from them, and only the rest from the origin', async () => {
+  await using cluster = await Cluster.start('empty-seed', 32 * MEBI);
+  const [one, two] = [await cluster.peer('empty-seed-1'), await cluster.peer('empty-seed-2')];
+  const piece = 4 * MEBI;
+  for (const start of [piece, 2 * piece, 5 * piece]) {
+    await within(LIMIT, 'a part', one.read({ url: cluster.url }, { start, end: start + piece }));
+  }
+  const before = cluster.given;
+  expect(before / piece).toBeCloseTo(3, 1);
+  await cluster.seed[Symbol.asyncDispose]();
+  await using seed = await Node.start({ name: 'empty-seed-s', seed: true, schedulers: [cluster.scheduler.at] });
+  await until(() => seed.lines.some(({ message }) => message === 'scheduler is up'), { what: 'the seed is back' });
+  const reading = await within(LIMIT, 'all of it', two.read({ url: cluster.url }));
+  expect(reading.sha256).toBe(cluster.content.sha256);
+  await until(() => [...seed.store.tasks()].every(({ complete }) => complete), { what: 'the seed has everything' });
+  expect([...seed.store.tasks()]).toHaveLength(1);
+  expect(cluster.given / cluster.content.length).toBeLessThanOrEqual(1.02);
+});
+
 test('a peer that sends wrong bytes is dropped, and the reader sees none of them', async () => {
   await using cluster = await Cluster.start('liar', 24 * MEBI);
   const liar = await cluster.peer('liar-1');
