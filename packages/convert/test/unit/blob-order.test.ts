@@ -1,12 +1,11 @@
-import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { byteStringOf } from '@pantala/base';
-import type { TarEntry, TarPiece } from '@pantala/oci';
+import type { TarEntry } from '@pantala/oci';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildFromTar, type LayerOptions } from '../../src/index.ts';
 import { fileDigests, MemorySink } from './lib/build.ts';
+import { member, noise, stream } from './lib/members.ts';
 
 let folder: string;
 
@@ -18,60 +17,34 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-function noise(length: number, seed: string): Buffer {
-  const blocks = Array.from({ length: Math.ceil(length / 64) }, (_, index) =>
-    // Half of it shrinks.
-    Buffer.concat([createHash('sha256').update(`${seed} ${index}`).digest(), Buffer.alloc(32)]),
-  );
-  return Buffer.concat(blocks).subarray(0, length);
-}
-
-function file(path: string, ...pieces: TarPiece[]): TarEntry {
-  return {
-    kind: 'regular',
-    path: byteStringOf(path),
-    mode: 0o644,
-    uid: 1,
-    gid: 2,
-    mtime: { seconds: 3, nanoseconds: 4 },
-    size: pieces.reduce((sum, piece) => sum + piece.length, 0),
-    linkTarget: '',
-    major: 0,
-    minor: 0,
-    xattrs: new Map(),
-    offset: 0,
-    contentOffset: 512,
-    sparse: false,
-    async *content() {
-      yield* pieces;
-    },
-  };
+/** Half of it shrinks. */
+function text(length: number, seed: string): Buffer {
+  const content = noise(length, seed);
+  for (let at = 32; at < length; at += 64) content.subarray(at, at + 32).fill(0);
+  return content;
 }
 
 async function built(members: readonly TarEntry[], options: LayerOptions) {
-  async function* stream(): AsyncGenerator<TarEntry> {
-    yield* members;
-  }
   const sink = new MemorySink();
-  const { image, written } = await buildFromTar(stream(), sink, { spoolFolder: folder, ...options });
+  const { image, written } = await buildFromTar(stream(members), sink, { spoolFolder: folder, ...options });
   const blobs = new Map([[written?.id as string, sink.bytes]]);
   return { id: written?.id, image, bytes: sink.bytes, files: await fileDigests(image, blobs) };
 }
 
 /** As they come, and where patterns put them. Contents repeat before and behind each other, whole and in part. */
 const MEMBERS: readonly (readonly [rank: number, entry: TarEntry])[] = [
-  [3, file('var/large', noise(300_000, 'large'))],
-  [3, file('var/again', noise(300_000, 'large').subarray(0, 0x2_0000))],
-  [3, file('var/small', noise(900, 'small'))],
-  [1, file('etc/small', noise(900, 'small'))],
-  [3, file('var/hole', noise(0x1_0000, 'a'), { hole: true, length: 0x3_0000 }, noise(10, 'b'))],
-  [0, file('usr/bin/sh', noise(150_000, 'sh'))],
-  [2, file('lib/a.so', noise(70_000, 'a.so'))],
-  [3, file('lib/a.txt', noise(40_000, 'a.txt'))],
-  [1, file('etc/zeros', { hole: true, length: 0x2_0000 })],
-  [2, file('lib/deep/b.so', noise(0x1_0000, 'a'))],
-  [1, file('etc/passwd', noise(0x1_0000, 'a'))],
-  [3, file('empty')],
+  [3, member('var/large', text(300_000, 'large'))],
+  [3, member('var/again', text(300_000, 'large').subarray(0, 0x2_0000))],
+  [3, member('var/small', text(900, 'small'))],
+  [1, member('etc/small', text(900, 'small'))],
+  [3, member('var/hole', [text(0x1_0000, 'a'), { hole: true, length: 0x3_0000 }, text(10, 'b')])],
+  [0, member('usr/bin/sh', text(150_000, 'sh'))],
+  [2, member('lib/a.so', text(70_000, 'a.so'))],
+  [3, member('lib/a.txt', text(40_000, 'a.txt'))],
+  [1, member('etc/zeros', [{ hole: true, length: 0x2_0000 }])],
+  [2, member('lib/deep/b.so', text(0x1_0000, 'a'))],
+  [1, member('etc/passwd', text(0x1_0000, 'a'))],
+  [3, member('empty', [])],
 ];
 const PATTERNS = ['/usr/bin/', 'etc', '/lib/**/*.so', '/usr/bin/sh', '/nothing'];
 
@@ -99,10 +72,7 @@ describe('a tar whose prefetched files come first', () => {
     const asTheyCome = MEMBERS.map(([, entry]) => entry);
     const dictionary = await built(asTheyCome, options);
     const sink = new MemorySink();
-    async function* stream(): AsyncGenerator<TarEntry> {
-      yield* [...asTheyCome, file('new', noise(1000, 'new'))];
-    }
-    const { image } = await buildFromTar(stream(), sink, {
+    const { image } = await buildFromTar(stream([...asTheyCome, member('new', text(1000, 'new'))]), sink, {
       ...options,
       dictionaries: [dictionary.image],
       prefetch: { policy: 'blob', patterns: ['/new', '/etc'] },

@@ -4,15 +4,9 @@ import { expect, test } from 'vitest';
 import { BuildPool, buildFromTar, compileBuildOptions } from '../../src/index.ts';
 import { MemorySink } from './lib/build.ts';
 import { type Entry, tarOf } from './lib/images.ts';
+import { noise } from './lib/members.ts';
 
 const OPTIONS = { compressor: 'zstd', batchSize: 0x1_0000, workers: 2 } as const;
-
-function noise(length: number, seed: string): Buffer {
-  const blocks = Array.from({ length: Math.ceil(length / 32) }, (_, index) =>
-    createHash('sha256').update(`${seed} ${index}`).digest(),
-  );
-  return Buffer.concat(blocks).subarray(0, length);
-}
 
 /** Small and large files; half of the bytes are those of other layers. */
 function layer(number: number): Promise<Buffer> {
@@ -35,7 +29,7 @@ async function* membersOf(tar: Buffer, cut = Number.POSITIVE_INFINITY): AsyncGen
 }
 
 test('builds that share threads and memory give what each gives alone, whatever happens to others', async () => {
-  const tars = await Promise.all([0, 1, 2, 3, 4, 5].map(layer));
+  const tars = await Promise.all([0, 1, 2, 3].map(layer));
   const alone = await Promise.all(
     tars.map(async (tar) => (await buildFromTar(membersOf(tar), new MemorySink(), OPTIONS)).written?.id),
   );

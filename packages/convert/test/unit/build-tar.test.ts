@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { byteString, byteStringOf } from '@pantala/base';
+import { byteString } from '@pantala/base';
 import type { TarEntry, TarPiece } from '@pantala/oci';
 import {
   decodeBootstrap,
@@ -14,51 +14,13 @@ import {
 import { describe, expect, test } from 'vitest';
 import { buildFromTar, type LayerOptions } from '../../src/index.ts';
 import { contentsOf, FIXTURES, fileDigests, MemorySink, tarFixture } from './lib/build.ts';
+import { member, noise, stream } from './lib/members.ts';
 
 async function built(members: AsyncIterable<TarEntry>, options: LayerOptions) {
   const sink = new MemorySink();
   const layer = await buildFromTar(members, sink, options);
   const blobs = new Map(layer.written === undefined ? [] : [[layer.written.id, sink.bytes]]);
   return { ...layer, sink, blobs };
-}
-
-/** A member with this content, in pieces of `step`. */
-function member(path: string, content: Uint8Array | readonly TarPiece[], step = 1000): TarEntry {
-  const pieces = ArrayBuffer.isView(content)
-    ? Array.from({ length: Math.ceil(content.length / step) }, (_, i) => content.subarray(step * i, step * (i + 1)))
-    : content;
-  return {
-    kind: 'regular',
-    path: byteStringOf(path),
-    mode: 0o644,
-    uid: 1,
-    gid: 2,
-    mtime: { seconds: 3, nanoseconds: 4 },
-    size: pieces.reduce((sum, piece) => sum + piece.length, 0),
-    linkTarget: '',
-    major: 0,
-    minor: 0,
-    xattrs: new Map(),
-    offset: 0,
-    contentOffset: 512,
-    sparse: !ArrayBuffer.isView(content),
-    async *content() {
-      yield* pieces;
-    },
-  };
-}
-
-async function* stream(...members: TarEntry[]): AsyncGenerator<TarEntry> {
-  yield* members;
-}
-
-function noise(length: number, seed: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  for (let i = 0, state = seed + 1; i < length; i++) {
-    state = (state * 1_103_515_245 + 12_345) & 0x7fff_ffff;
-    bytes[i] = state >> 16;
-  }
-  return bytes;
 }
 
 const expected = JSON.parse(readFileSync(join(FIXTURES, 'src/mini.expect.json'), 'utf8')) as Record<
@@ -123,7 +85,7 @@ describe('a layer with every kind of entry', () => {
 describe('chunks', () => {
   test('the same content is stored once, in one file and in several', async () => {
     const twice = Buffer.concat([noise(4096, 1), noise(4096, 1), noise(100, 2)]);
-    const { image, sink } = await built(stream(member('a', twice), member('b', twice)), {
+    const { image, sink } = await built(stream([member('a', twice), member('b', twice)]), {
       chunkSize: 4096,
       compressor: 'none',
     });
@@ -135,7 +97,7 @@ describe('chunks', () => {
     const content = noise(100_000, 3);
     const ids = await Promise.all(
       [1, 7, 4096, 33_333, 100_000].map(async (step) => {
-        const { written } = await built(stream(member('a', content, step)), { chunkSize: 0x2000 });
+        const { written } = await built(stream([member('a', content, step)]), { chunkSize: 0x2000 });
         return written?.id;
       }),
     );
@@ -152,15 +114,15 @@ describe('chunks', () => {
       { hole: true, length: 4096 * 3 + 17 },
     ];
     const flat = Buffer.concat(pieces.map((piece) => ('hole' in piece ? Buffer.alloc(piece.length) : piece)));
-    const { image, blobs, written } = await built(stream(member('a', pieces)), { chunkSize: 4096 });
-    const other = await built(stream(member('a', flat)), { chunkSize: 4096 });
+    const { image, blobs, written } = await built(stream([member('a', pieces)]), { chunkSize: 4096 });
+    const other = await built(stream([member('a', flat)]), { chunkSize: 4096 });
     expect(written).toEqual(other.written);
     expect(await fileDigests(image, blobs)).toEqual(await fileDigests(other.image, other.blobs));
   });
 
   test('a hundred gigabytes of holes are one chunk, in a moment', async () => {
     const size = 100 * 1024 ** 3;
-    const { image, sink } = await built(stream(member('a', [{ hole: true, length: size }])), {});
+    const { image, sink } = await built(stream([member('a', [{ hole: true, length: size }])]), {});
     expect(image.blobs[0]?.chunkCount).toBe(1);
     const file = nodeAt(image.root, 'a');
     expect(file?.kind === 'regular' && file.content.length).toBe(size / 1024 ** 2);
@@ -168,7 +130,7 @@ describe('chunks', () => {
   });
 
   test('a layer without content has no blob', async () => {
-    const { image, written } = await built(stream(member('empty', new Uint8Array())), { toc: true });
+    const { image, written } = await built(stream([member('empty', new Uint8Array())]), { toc: true });
     expect(written).toBeUndefined();
     expect(image.blobs).toEqual([]);
     expect(decodeBootstrap(encodeBootstrap(image)).root.entries.size).toBe(1);
@@ -177,8 +139,8 @@ describe('chunks', () => {
   test('what a dictionary has is not stored again', async () => {
     const [known, fresh] = [noise(9000, 1), noise(9000, 2)];
     const options = { chunkSize: 4096 } as const;
-    const dictionary = await built(stream(member('known', known), member('unused', noise(9000, 3))), options);
-    const image = await built(stream(member('new', fresh), member('old', known)), {
+    const dictionary = await built(stream([member('known', known), member('unused', noise(9000, 3))]), options);
+    const image = await built(stream([member('new', fresh), member('old', known)]), {
       ...options,
       dictionaries: [dictionary.image],
     });
@@ -187,7 +149,7 @@ describe('chunks', () => {
     const blobs = new Map([...image.blobs, ...dictionary.blobs]);
     await contentsOf(decodeBootstrap(encodeBootstrap(image.image)), blobs);
 
-    const nothing = await built(stream(member('old', known)), { ...options, dictionaries: [dictionary.image] });
+    const nothing = await built(stream([member('old', known)]), { ...options, dictionaries: [dictionary.image] });
     expect(nothing.written).toBeUndefined();
     expect(nothing.image.blobs.map(({ id }) => id)).toEqual([dictionary.written?.id]);
     await contentsOf(decodeBootstrap(encodeBootstrap(nothing.image)), dictionary.blobs);
@@ -195,7 +157,7 @@ describe('chunks', () => {
 
   test('a digest that only begins like one of a dictionary is another one', async () => {
     const content = Buffer.from('much of the same, '.repeat(1000));
-    const plain = await built(stream(member('a', content)), {});
+    const plain = await built(stream([member('a', content)]), {});
     const file = nodeAt(plain.image.root, 'a');
     const chunk = file?.kind === 'regular' ? file.content[0] : undefined;
     if (file === undefined || chunk === undefined) throw new Error('no chunk');
@@ -205,7 +167,7 @@ describe('chunks', () => {
       ...plain.image.root,
       entries: new Map([['a', { ...file, content: [{ ...chunk, digest }] } as Node]]),
     };
-    const again = await built(stream(member('a', content)), { dictionaries: [{ ...plain.image, root }] });
+    const again = await built(stream([member('a', content)]), { dictionaries: [{ ...plain.image, root }] });
     expect(again.written).toEqual(plain.written);
     expect(again.image.blobs).toEqual(plain.image.blobs);
   });
@@ -214,8 +176,8 @@ describe('chunks', () => {
     const small = Array.from({ length: 200 }, (_, i) =>
       member(`small/${i}`, Buffer.from(`number ${i} of two hundred `.repeat(10))),
     );
-    const alone = await built(stream(...small), {});
-    const together = await built(stream(...small), { batchSize: 0x4000 });
+    const alone = await built(stream(small), {});
+    const together = await built(stream(small), { batchSize: 0x4000 });
     expect(together.written?.size).toBeLessThan((alone.written?.size as number) / 1.5);
     expect(await fileDigests(together.image, together.blobs)).toEqual(await fileDigests(alone.image, alone.blobs));
   });
@@ -269,7 +231,7 @@ describe('what goes wrong', () => {
 
   test('a member that ends too early', async () => {
     const short = { ...member('a', noise(10, 1)), size: 11 };
-    await expect(built(stream(short), {})).rejects.toMatchObject({ code: 'data-loss' });
+    await expect(built(stream([short]), {})).rejects.toMatchObject({ code: 'data-loss' });
   });
 
   test.each<[LayerOptions, string]>([
@@ -278,6 +240,6 @@ describe('what goes wrong', () => {
     [{ batchSize: 2 ** 21 }, 'batch size'],
     [{ workers: 0 }, 'workers'],
   ])('%o is refused', async (options, message) => {
-    await expect(built(stream(), options)).rejects.toThrow(message);
+    await expect(built(stream([]), options)).rejects.toThrow(message);
   });
 });

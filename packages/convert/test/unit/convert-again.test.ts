@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import {
   BuildCache,
   type ConversionEvent,
+  type ConvertOptions,
   NYDUS_ARTIFACT,
   NYDUS_CONFIG,
   NYDUS_FEATURE,
@@ -11,35 +12,26 @@ import {
 } from '@pantala/convert';
 import { nydusBootstrap } from '@pantala/convert/nydus-bootstrap';
 import { copyImage, MEDIA_TYPES, openImageSource, openImageTarget } from '@pantala/oci';
-import { compareTrees, loopbackPlace, makeCorpus, Registry, readTree, run, Scratch } from '@pantala/testkit';
+import { compareTrees, makeCorpus, type Registry, readTree, run, type Scratch } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { convert, file, folder, layeredImage, text } from './lib/conversion.ts';
+import { ConversionStage, convert, file, folder, text } from './lib/conversion.ts';
 import { digestOf, type MadeImage, makeImage, putImage, putIndex, tarOf, treeOf } from './lib/images.ts';
 
 const byRoot = test.skipIf(process.getuid?.() !== 0);
 
+let stage: ConversionStage;
 let scratch: Scratch;
 let registry: Registry;
 let host: string;
-
-beforeAll(async () => {
-  scratch = Scratch.create('convert');
-  registry = await Registry.start({ place: loopbackPlace() });
-  host = registry.host;
-});
-
-afterAll(async () => {
-  await registry[Symbol.asyncDispose]();
-  await scratch[Symbol.asyncDispose]();
-});
-
 let image: MadeImage;
 let tars: readonly Buffer[];
 
 beforeAll(async () => {
-  ({ image, tars } = await layeredImage());
-  await putImage(`${host}/app:v1`, image);
+  stage = await ConversionStage.start();
+  ({ scratch, registry, host, image, tars } = stage);
 });
+
+afterAll(() => stage[Symbol.asyncDispose]());
 
 describe('several platforms', () => {
   const source = () => `${host}/multi:v1`;
@@ -155,15 +147,30 @@ describe('what was stored before', () => {
     for (const layer of image.layers) expect(registry.bytesOut(layer.digest)).toBe(0);
     const plain = await convert(`${host}/app:v1`, `${host}/cached/three:v1`);
     expect(plain.digest).toBe(first.report.digest);
-    // Built in another way it is another layer.
-    await using cache = await BuildCache.open(`${host}/cache/app:v1`);
-    const events: ConversionEvent[] = [];
-    await convert(`${host}/app:v1`, `${host}/cached/four:v1`, {
-      cache,
-      build: { chunkSize: 65_536 },
-      progress: (event) => events.push(event),
-    });
-    expect(events.some((event) => event.kind === 'layer-done' && event.cached)).toBe(false);
+  });
+
+  test('built in another way it is another layer in the cache', async () => {
+    const [etc, both] = [['/etc'], ['/opaque', '/etc']];
+    // What comes first in a blob is part of it; what an image's bootstrap names is not.
+    const ways: readonly (readonly [ConvertOptions, cached: boolean])[] = [
+      [{}, false],
+      [{ build: { chunkSize: 65_536 } }, false],
+      [{ prefetch: { policy: 'blob', patterns: etc } }, false],
+      [{ prefetch: { policy: 'blob', patterns: both } }, false],
+      [{ prefetch: { policy: 'blob', patterns: both.toReversed() } }, false],
+      [{ prefetch: { policy: 'blob', patterns: both } }, true],
+      [{ prefetch: { policy: 'fs', patterns: etc } }, true],
+    ];
+    for (const [index, [options, expected]] of ways.entries()) {
+      await using cache = await BuildCache.open(`${host}/cache/ways:v1`);
+      const events: ConversionEvent[] = [];
+      const progress = (event: ConversionEvent) => events.push(event);
+      const report = await convert(`${host}/app:v1`, `${host}/ways/cached:v1`, { ...options, cache, progress });
+      const cached = events.filter((event) => event.kind === 'layer-done').map((event) => event.cached);
+      expect([index, cached]).toEqual([index, image.layers.map(() => expected)]);
+      if (!expected) continue;
+      expect(report.digest).toBe((await convert(`${host}/app:v1`, `${host}/ways/plain:v1`, options)).digest);
+    }
   });
 
   test('a cache is an image with the annotations of one, in a folder too', async () => {

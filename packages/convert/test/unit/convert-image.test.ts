@@ -2,44 +2,24 @@ import { execFileSync } from 'node:child_process';
 import { BuildCache, type ConversionEvent, NYDUS_BLOB, openNydusImage } from '@pantala/convert';
 import { nydusBootstrap } from '@pantala/convert/nydus-bootstrap';
 import { MEDIA_TYPES, openImageSource, parseImageConfig } from '@pantala/oci';
-import { compareTrees, loopbackPlace, Registry, run, Scratch } from '@pantala/testkit';
+import { compareTrees, run, type Scratch } from '@pantala/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { convert, file, folder, LAYERS, layeredImage, link, text } from './lib/conversion.ts';
-import {
-  digestOf,
-  type Entry,
-  type MadeImage,
-  makeImage,
-  putImage,
-  tarOf,
-  treeOf,
-  unpackedByTar,
-} from './lib/images.ts';
+import { ConversionStage, convert, file, folder, LAYERS, link, text } from './lib/conversion.ts';
+import { digestOf, type Entry, makeImage, putImage, tarOf, treeOf, unpackedByTar } from './lib/images.ts';
 
 const byRoot = test.skipIf(process.getuid?.() !== 0);
 
+let stage: ConversionStage;
 let scratch: Scratch;
-let registry: Registry;
 let host: string;
-
-beforeAll(async () => {
-  scratch = Scratch.create('convert');
-  registry = await Registry.start({ place: loopbackPlace() });
-  host = registry.host;
-});
-
-afterAll(async () => {
-  await registry[Symbol.asyncDispose]();
-  await scratch[Symbol.asyncDispose]();
-});
-
-let image: MadeImage;
 let tars: readonly Buffer[];
 
 beforeAll(async () => {
-  ({ image, tars } = await layeredImage());
-  await putImage(`${host}/app:v1`, image);
+  stage = await ConversionStage.start();
+  ({ scratch, host, tars } = stage);
 });
+
+afterAll(() => stage[Symbol.asyncDispose]());
 
 describe('a converted image', () => {
   byRoot('shows the tree that its layers make, one over the other', async () => {

@@ -1,47 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  type Attributes,
-  type Directory,
-  differences,
-  mergeTrees,
-  NO_XATTRS,
-  type Node,
-  nodeAt,
-  type RegularFile,
-  walk,
-} from '../../src/index.ts';
+import { type Attributes, type Directory, differences, mergeTrees, type Node, nodeAt, walk } from '../../src/index.ts';
+import { ATTRIBUTES, DEVICE, file, folder } from '../support/shapes.ts';
 import { arbitraryTree } from '../support/trees.ts';
-
-const ATTRIBUTES: Attributes = {
-  mode: 0o755,
-  uid: 0,
-  gid: 0,
-  mtime: { seconds: 1_600_000_000, nanoseconds: 0 },
-  xattrs: NO_XATTRS,
-};
-
-function file(content: string): RegularFile<string> {
-  return { kind: 'regular', attributes: ATTRIBUTES, size: content.length, content };
-}
-
-const DEVICE: Node<string> = { kind: 'character', attributes: ATTRIBUTES, major: 0, minor: 0 };
-
-interface Shape {
-  readonly [name: string]: Shape | Node<string>;
-}
-
-function isNode(value: Shape | Node<string>): value is Node<string> {
-  return 'attributes' in value && 'kind' in value;
-}
-
-function folder(shape: Shape, attributes = ATTRIBUTES): Directory<string> {
-  const entries = Object.entries(shape).map(([name, value]): [string, Node<string>] => [
-    name,
-    isNode(value) ? value : folder(value),
-  ]);
-  return { kind: 'directory', attributes, entries: new Map(entries) };
-}
 
 describe('differences of trees', () => {
   it('a tree and its copy have none', () => {

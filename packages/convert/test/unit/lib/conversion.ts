@@ -1,6 +1,37 @@
 import { type ConvertOptions, convertImage } from '@pantala/convert';
 import { openImageSource, openImageTarget } from '@pantala/oci';
-import { type Entry, type MadeImage, makeImage, tarOf } from './images.ts';
+import { loopbackPlace, Registry, Scratch } from '@pantala/testkit';
+import { type Entry, type MadeImage, makeImage, putImage, tarOf } from './images.ts';
+
+/** A registry that has the image of LAYERS as `app:v1`, and a folder. */
+export class ConversionStage implements AsyncDisposable {
+  readonly scratch = Scratch.create('convert');
+  readonly registry: Registry;
+  /** Host and port of the registry. */
+  readonly host: string;
+  readonly image: MadeImage;
+  /** Its layers without their compression. */
+  readonly tars: readonly Buffer[];
+
+  private constructor(registry: Registry, image: MadeImage, tars: readonly Buffer[]) {
+    this.registry = registry;
+    this.host = registry.host;
+    this.image = image;
+    this.tars = tars;
+  }
+
+  static async start(): Promise<ConversionStage> {
+    const registry = await Registry.start({ place: loopbackPlace() });
+    const { image, tars } = await layeredImage();
+    await putImage(`${registry.host}/app:v1`, image);
+    return new ConversionStage(registry, image, tars);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.registry[Symbol.asyncDispose]();
+    await this.scratch[Symbol.asyncDispose]();
+  }
+}
 
 export async function convert(from: string, to: string, options: ConvertOptions = {}) {
   await using source = await openImageSource(from);
@@ -47,7 +78,7 @@ export const LAYERS: readonly (readonly Entry[])[] = [
 ];
 
 /** An image of LAYERS, each compressed in another way, and their tars. */
-export async function layeredImage(): Promise<{ readonly image: MadeImage; readonly tars: readonly Buffer[] }> {
+async function layeredImage(): Promise<{ readonly image: MadeImage; readonly tars: readonly Buffer[] }> {
   const tars = await Promise.all(LAYERS.map((entries) => tarOf(entries)));
   const image = makeImage(
     [
