@@ -37,7 +37,8 @@ function entryFacts<Content>(node: Node<Content>, names: readonly ByteString[]):
       : {
           xattr: Object.fromEntries([...xattrs].map(([name, value]) => [name, Buffer.from(value).toString('hex')])),
         }),
-    ...(names.length > 1 ? { hl: names.toSorted()[0] as string } : {}),
+    // The first that a walk comes to, as readers of mounted trees do: `a/b` before `a.b`.
+    ...(names.length > 1 ? { hl: names[0] as string } : {}),
   };
 }
 
