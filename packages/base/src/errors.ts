@@ -93,10 +93,18 @@ function codeOfErrno(errno: string | undefined): ErrorCode {
     case 'ENOENT':
       return 'not-found';
     case 'EEXIST':
+    case 'ENOTEMPTY':
       return 'already-exists';
     case 'EACCES':
     case 'EPERM':
+    case 'EROFS':
       return 'permission-denied';
+    // What lies in a place is not of the kind that is wanted there.
+    case 'EISDIR':
+    case 'ENOTDIR':
+    case 'ELOOP':
+    case 'ENAMETOOLONG':
+      return 'failed-precondition';
     case 'EMFILE':
     case 'ENFILE':
     case 'ENOMEM':

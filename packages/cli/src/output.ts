@@ -22,12 +22,20 @@ export function note(line: string): void {
 /** Says on stderr what went wrong; the number is the exit status. */
 export function printError(command: string, thrown: unknown, json: boolean): number {
   const error = PantalaError.from(thrown);
-  if (json)
-    process.stderr.write(`${JSON.stringify({ error: error.code, message: error.message, ...error.details })}\n`);
-  else process.stderr.write(`pantala ${command}: ${error.message}\n`);
+  const message = messageOf(error);
+  if (json) process.stderr.write(`${JSON.stringify({ error: error.code, message, ...error.details })}\n`);
+  else process.stderr.write(`pantala ${command}: ${message}\n`);
   // An error that nobody gave a code is a defect of ours: the stack says where.
   if (error.code === 'internal' && !json) process.stderr.write(`${error.stack ?? ''}\n`);
   return ERROR_SURFACES[error.code].exit;
+}
+
+/** What the system says of a file, with the file's name first, as other programs have it. */
+function messageOf({ message, cause }: PantalaError): string {
+  const { path, dest } = (cause ?? {}) as { readonly path?: unknown; readonly dest?: unknown };
+  const name = dest ?? path;
+  const said = /^E[A-Z0-9]+: (.+?), [a-z]+(?: '.*)?$/s.exec(message)?.[1];
+  return typeof name === 'string' && said !== undefined ? `${name}: ${said}` : message;
 }
 
 /** `1 blob`, `2 blobs`. */

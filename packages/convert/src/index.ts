@@ -1,5 +1,6 @@
 export { type BlobDescriptor, BlobFile, type BlobReceiver, type BlobSink } from './build/blob-sink.ts';
 export { BuildPool } from './build/build-pool.ts';
+export { makeFolder } from './build/folders.ts';
 export * from './build/layer.ts';
 export * from './build/options.ts';
 export { type PrefetchOptions, type PrefetchPolicy, prefetchNodes } from './build/prefetch.ts';

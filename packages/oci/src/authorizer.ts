@@ -74,7 +74,10 @@ export class Authorizer {
     if (header === undefined || header === rejected) {
       const reason =
         rejected === undefined ? 'there are no credentials for it' : 'it does not accept these credentials';
-      throw new PantalaError('unauthenticated', `${this.#host} asks who you are and ${reason}; log in to it first`);
+      throw new PantalaError(
+        'unauthenticated',
+        `${this.#host} asks who you are and ${reason}; log in to it first, as with docker login ${this.#host}`,
+      );
     }
     return header;
   }

@@ -93,8 +93,13 @@ export class Repository {
         `manifest ${this.#of(reference)} should have the digest ${said} and has ${digest}`,
       );
     }
-    const manifest = parseManifest(bytes, response.headers['content-type']);
-    return { manifest, bytes, digest, mediaType: manifest.mediaType };
+    try {
+      const manifest = parseManifest(bytes, response.headers['content-type']);
+      return { manifest, bytes, digest, mediaType: manifest.mediaType };
+    } catch (thrown) {
+      const { code, message, details } = PantalaError.from(thrown);
+      throw new PantalaError(code, `manifest ${this.#of(reference)}: ${message}`, { cause: thrown, details });
+    }
   }
 
   /** Digest, size and type of a manifest without fetching it; undefined when there is none. */

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { type ActionWrapper, collect, examples, whole } from './options.ts';
 
 /** `pantala image`: Nydus images (RAFS v6), read, checked, written and converted. */
@@ -30,11 +30,10 @@ function movingCommands(image: Command, action: ActionWrapper): void {
     .description('Makes a Nydus image of a container image, or one of those of a Nydus image.')
     .argument('<source>', 'the image')
     .argument('<target>', 'where the result goes')
-    .option(
-      '--platform <platform>',
-      'os/architecture; may be repeated; default: this machine, of an index',
-      collect,
-      [],
+    .addOption(
+      new Option('--platform <platform>', 'os/architecture of an index; may be repeated')
+        .argParser(collect)
+        .default([], 'this machine'),
     )
     .option('--all-platforms', 'every platform of an index')
     .option('--merge-platform', "the target is an index with the source's images and their Nydus images")
@@ -44,7 +43,7 @@ function movingCommands(image: Command, action: ActionWrapper): void {
     .option('--reverse', 'from a Nydus image to a container image with the same files')
     .option('--layer-compression <name>', 'of the layer that --reverse makes: gzip, zstd or none', 'gzip')
     .option('--work-dir <directory>', "for blobs that are not pushed yet; default: the system's temporary folder");
-  prefetchOptions(blobOptions(accessOptions(convert)))
+  prefetchOptions(blobOptions(accessOptions(convert), 'image'))
     .option('--no-progress', 'no progress line')
     .option('--json', 'print one line for each layer, and one with the result')
     .addHelpText(
@@ -80,24 +79,22 @@ function movingCommands(image: Command, action: ActionWrapper): void {
     );
 }
 
-/** How blobs are made. */
-function blobOptions(command: Command): Command {
+/** How blobs are made. @param dictionary what `--chunk-dict` names */
+function blobOptions(command: Command, dictionary: string): Command {
   return command
     .option('--compressor <name>', 'zstd, lz4_block or none', 'zstd')
     .option('--digester <name>', 'blake3 or sha256', 'blake3')
     .option('--chunk-size <size>', 'a power of two from 4KiB to 16MiB, also as 0x100000', '1MiB')
     .option('--batch-size <size>', 'files of less than half of it are compressed together; 0: none', '0')
-    .option('--chunk-dict <bootstrap=file>', 'chunks of this image are not stored again')
-    .option('--threads <number>', 'threads that digest and compress', whole);
+    .option(`--chunk-dict <${dictionary}>`, 'chunks of this image are not stored again')
+    .option('--threads <number>', 'threads that digest and compress, 1 to 8', whole);
 }
 
-function prefetchOptions(command: Command): Command {
+const POLICIES = 'none; fs: files are named in the bootstrap; blob: their data comes first';
+
+function prefetchOptions(command: Command, policies = POLICIES): Command {
   return command
-    .option(
-      '--prefetch-policy <policy>',
-      'none; fs: files are named in the bootstrap; blob: their data comes first',
-      'none',
-    )
+    .option('--prefetch-policy <policy>', policies, 'none')
     .option('--prefetch-files <file>', 'paths and patterns, a line each; without it from stdin; none: everything');
 }
 
@@ -115,7 +112,7 @@ function buildingCommands(image: Command, action: ActionWrapper): void {
     .option('--features <features>', 'blob-toc: the blob ends with a table of contents')
     .option('--parent-bootstrap <file>', 'the layers below: the bootstrap shows them with the source on top')
     .option(...WHITEOUTS);
-  prefetchOptions(blobOptions(build))
+  prefetchOptions(blobOptions(build, 'bootstrap=file'))
     .option('-J, --output-json <file>', "the report, with nydus-image's keys")
     .option('--no-progress', 'no progress line')
     .option('--json', 'print the report as one line')
@@ -144,7 +141,7 @@ function buildingCommands(image: Command, action: ActionWrapper): void {
     .option('--blob-sizes <list>', 'bytes of each of these blobs')
     .option('--blob-toc-digests <list>', 'digest of the table of contents of each')
     .option('--blob-toc-sizes <list>', 'bytes of the table of contents of each');
-  prefetchOptions(merge)
+  prefetchOptions(merge, 'none, or fs: files are named in the bootstrap')
     .option('-J, --output-json <file>', "the report, with nydus-image's keys")
     .option('--json', 'print the report as one line')
     .addHelpText(
@@ -178,7 +175,7 @@ function readingCommands(image: Command, action: ActionWrapper): void {
       'Checks blobs and every chunk against its digest; with a source, every file. Status 76 when it finds something.',
     )
     .option('--against <source>', 'a directory, a tar or an image; each difference is a line')
-    .option('--threads <number>', 'threads that decode', whole)
+    .option('--threads <number>', 'threads that decode, 1 to 8', whole)
     .option('--no-progress', 'no progress line')
     .option('--json', 'print one line for each finding, and one with the sum')
     .addHelpText(
@@ -197,7 +194,11 @@ function readingCommands(image: Command, action: ActionWrapper): void {
 
   reading(image.command('inspect'))
     .description('Lists what is in an image: as ls -l does, or its blobs, or its prefetch table.')
-    .option('--path <path>', 'only this entry and what is below it; may be repeated', collect, [])
+    .addOption(
+      new Option('--path <path>', 'only this entry and what is below it; may be repeated')
+        .argParser(collect)
+        .default([], 'everything'),
+    )
     .option('--chunks', 'with the chunks of each file')
     .option('--blobs', 'the blobs instead of the files')
     .option('--prefetch', 'only what the prefetch table names, in its order')
@@ -255,7 +256,7 @@ function readingCommands(image: Command, action: ActionWrapper): void {
     .option('--block', 'one file that mounts as EROFS without any device')
     .option('--devices', 'a directory with the files that mount-plan names')
     .requiredOption('-O, --output <path>', 'the disk image, or the directory')
-    .option('--threads <number>', 'threads that decode', whole)
+    .option('--threads <number>', 'threads that decode, 1 to 8', whole)
     .option('--overwrite', 'replace a disk image that is there')
     .option('--no-progress', 'no progress line')
     .option('--json', 'print one line')

@@ -1,7 +1,9 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PantalaError } from '@pantala/base';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { misnamed } from '../../src/commands/image/misnamed.ts';
 import { command } from './command.ts';
 
 describe('image', () => {
@@ -86,5 +88,29 @@ describe('image', () => {
     expect(result.status).toBe(status);
     expect(result.stderr).toMatch(said);
     expect(readdirSync(folder)).not.toContain('never');
+  });
+
+  test('what is no image and what cannot be written is named, with what is wrong', async () => {
+    const file = join(folder, 'source', 'folder', 'file');
+    const cases = [
+      [['unpack', boot(), '-D', blobs(), '-O', '/proc/nothing/tree'], 66, '/proc/nothing: no such file or directory'],
+      [['unpack', boot(), '-D', blobs(), '-O', join(boot(), 'tree')], 73, `${join(boot(), 'tree')} cannot be a folder`],
+      [['check', boot(), '-D', blobs(), '--threads', '0'], 64, '0 threads: give 1 to 8'],
+      [['build', join(folder, 'missing'), '-B', boot(), '-D', blobs()], 66, `missing: no such file or directory`],
+      [['check', file], 64, `${file} is neither a RAFS v6 bootstrap`],
+      [['check', boot(), '-D', blobs(), '--against', file], 64, `${file}: the tar is malformed`],
+    ] as const;
+    for (const [args, status, said] of cases) {
+      const result = await command('image', ...args);
+      expect([result.status, result.stderr]).toEqual([status, expect.stringContaining(said)]);
+    }
+  });
+
+  test('a name that is no file is said to have been looked for in a registry', async () => {
+    const unknown = new PantalaError('unavailable', 'registry-1.docker.io does not answer');
+    expect((await misnamed('rootfs', unknown)).message).toContain('"rootfs" was looked for in a registry');
+    // Whoever names a host, or a file that is there, knows what is meant.
+    for (const name of ['example.org/a:1', boot(), 'docker://rootfs'])
+      expect(await misnamed(name, unknown)).toBe(unknown);
   });
 });

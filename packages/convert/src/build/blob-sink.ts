@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from './folders.ts';
 
 /** A file that takes the bytes of a new blob at its position. It stays open until the build has ended. */
 export interface BlobDescriptor {
@@ -34,7 +35,7 @@ export class BlobFile implements BlobDescriptor, AsyncDisposable {
 
   /** @param folder is created when it is missing */
   static async create(folder: string): Promise<BlobFile> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const path = join(folder, `.${randomBytes(8).toString('hex')}.partial`);
     return new BlobFile(folder, path, await open(path, 'wx', 0o644));
   }

@@ -57,7 +57,7 @@ export function compileBuildOptions(given: BuildOptions): CompiledBuildOptions {
   checkPower('chunk size', chunkSize, MAX_CHUNK_LENGTH);
   if (batchSize !== 0) checkPower('batch size', batchSize, chunkSize);
   if (!Number.isInteger(workers) || workers < 1 || workers > MAX_WORKERS) {
-    throw new PantalaError('invalid-argument', `${workers} workers: give 1 to ${MAX_WORKERS}`);
+    throw new PantalaError('invalid-argument', `${workers} threads: give 1 to ${MAX_WORKERS}`);
   }
   for (const [index, image] of options.dictionaries.entries()) {
     if (image.chunkSize === chunkSize && image.digester === options.digester && image.blockSize === 4096) continue;

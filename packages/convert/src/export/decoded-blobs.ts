@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PantalaError } from '@pantala/base';
 import { BLOB_FEATURES } from '@pantala/rafs';
+import { makeFolder } from '../build/folders.ts';
 import { decodedName } from '../inspect/mount-plan.ts';
 import { type BlobPassOptions, passBlob } from '../stored/blob-pass.ts';
 import type { ImageBlobs } from '../stored/image-blobs.ts';
@@ -29,7 +30,7 @@ export async function decodeBlobs(
   directory: string,
   options: Omit<BlobPassOptions, 'output' | 'problem'>,
 ): Promise<DecodedBlob[]> {
-  await mkdir(directory, { recursive: true });
+  await makeFolder(directory);
   const decoded: DecodedBlob[] = [];
   for (const [index, info] of blobs.image.blobs.entries()) {
     const path = join(directory, decodedName(info));

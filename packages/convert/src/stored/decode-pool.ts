@@ -54,7 +54,10 @@ export class DecodePool implements AsyncDisposable {
   readonly #threads: number;
   readonly #queue: ((decoder: Decoder) => void)[] = [];
 
+  /** @throws `invalid-argument` */
   constructor(threads = Math.min(availableParallelism(), MAX_THREADS)) {
+    if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS)
+      throw new PantalaError('invalid-argument', `${threads} threads: give 1 to ${MAX_THREADS}`);
     this.#threads = threads;
   }
 

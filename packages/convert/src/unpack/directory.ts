@@ -16,6 +16,7 @@ import { resolve } from 'node:path';
 import { type ByteString, bytesOf, PantalaError, shown, throwIfAborted } from '@pantala/base';
 import { makeNode, setTimes, setXattr } from '@pantala/linux';
 import type { Device, Directory, Node, RegularFile, Special, Timestamp } from '@pantala/rafs';
+import { makeFolder } from '../build/folders.ts';
 import { treeEntries } from '../inspect/entries.ts';
 import { type Loss, Losses } from './losses.ts';
 
@@ -55,7 +56,8 @@ export async function unpackDirectory<Content>(
   options: UnpackOptions<Content>,
 ): Promise<UnpackReport> {
   const top = Buffer.from(resolve(directory));
-  makeTop(top);
+  await makeFolder(resolve(directory));
+  checkEmpty(top);
   const restoring = new Restoring();
   const firsts = new Map<Node<Content>, Buffer>();
   const open: { readonly node: Directory<Content>; readonly path: ByteString; readonly place: Buffer }[] = [];
@@ -90,8 +92,7 @@ export async function unpackDirectory<Content>(
   return { entries, bytes, lost: restoring.losses.list };
 }
 
-function makeTop(top: Buffer): void {
-  mkdirSync(top, { recursive: true });
+function checkEmpty(top: Buffer): void {
   if (readdirSync(top).length === 0) return;
   throw new PantalaError('already-exists', `${top.toString()} is not empty; name a new directory or an empty one`);
 }

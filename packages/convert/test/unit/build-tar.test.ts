@@ -238,7 +238,7 @@ describe('what goes wrong', () => {
     [{ chunkSize: 5000 }, 'chunk size'],
     [{ chunkSize: 2 ** 25 }, 'chunk size'],
     [{ batchSize: 2 ** 21 }, 'batch size'],
-    [{ workers: 0 }, 'workers'],
+    [{ workers: 0 }, '0 threads'],
   ])('%o is refused', async (options, message) => {
     await expect(built(stream([]), options)).rejects.toThrow(message);
   });

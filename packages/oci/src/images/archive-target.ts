@@ -36,8 +36,9 @@ export class ArchiveTarget implements ImageTarget {
   /** @param wanted the name that the image gets */
   static async create(path: string, wanted: string | undefined): Promise<ArchiveTarget> {
     const partial = `${path}.${randomBytes(4).toString('hex')}.partial`;
-    const file = await open(partial, 'wx', 0o644).catch((error: unknown) => {
-      throw PantalaError.from(error);
+    const file = await open(partial, 'wx', 0o644).catch((thrown: unknown) => {
+      const { code, message } = PantalaError.from(thrown);
+      throw new PantalaError(code, `${path} cannot be written: ${message}`, { cause: thrown });
     });
     return new ArchiveTarget(path, wanted, partial, file);
   }

@@ -24,6 +24,7 @@ import {
 import type { Difference } from '@pantala/rafs';
 import { accessOf } from './access.ts';
 import { type ImageInputOptions, type OpenedImage, openImage } from './input.ts';
+import { inFile, misnamed } from './misnamed.ts';
 
 /** Bytes of a tar that are read at once. */
 const READ_LENGTH = 1024 * 1024;
@@ -53,7 +54,11 @@ export async function* differencesFrom(
     const stream = createReadStream(source, { highWaterMark: READ_LENGTH });
     yield* imageDifferences(await tarSourceTree(stream, rule, signal), image.root);
   } else {
-    yield* againstImage(source, image.root, options, rule, signal);
+    try {
+      yield* againstImage(source, image.root, options, rule, signal);
+    } catch (thrown) {
+      throw await misnamed(source, thrown);
+    }
   }
 }
 
@@ -67,8 +72,12 @@ const ARCHIVED = /^(?:blobs|oci-layout|index\.json|manifest\.json|repositories|[
 /** Whether a tar is an archive of an image and no layer: its first member tells. */
 async function isArchive(path: string): Promise<boolean> {
   const stream = createReadStream(path, { highWaterMark: READ_LENGTH });
-  for await (const { path: name } of walkTar(decompressed(stream))) {
-    if (name !== '') return ARCHIVED.test(name);
+  try {
+    for await (const { path: name } of walkTar(decompressed(stream))) {
+      if (name !== '') return ARCHIVED.test(name);
+    }
+  } catch (thrown) {
+    throw inFile(path, thrown);
   }
   return false;
 }

@@ -19,6 +19,7 @@ import { Interruption } from '../../interruption.ts';
 import { type CommonOptions, counted, print, printJson } from '../../output.ts';
 import { ProgressLine } from '../../progress-line.ts';
 import { type BlobOptions, buildOptionsOf, oneOf, type PrefetchChoice, prefetchOf } from './build-options.ts';
+import { inFile } from './misnamed.ts';
 import { writeWholeFile } from './whole-file.ts';
 
 interface BuildCommandOptions extends CommonOptions, BlobOptions, PrefetchChoice {
@@ -81,7 +82,9 @@ export async function buildImage(source: string, options: BuildCommandOptions): 
   // Before a folder is made for nothing.
   compileBuildOptions(blobOptions);
   await using blob = await BlobFile.create(options.blobDir);
-  const built = await buildLayer(source, kind, blob, layerOptions);
+  const built = await buildLayer(source, kind, blob, layerOptions).catch((thrown: unknown) => {
+    throw kind === 'tar' ? inFile(source === '-' ? 'stdin' : source, thrown) : thrown;
+  });
   if (built.written !== undefined) await blob.keep(built.written.id);
   let { image } = built;
   if (parent !== undefined) {

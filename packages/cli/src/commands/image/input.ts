@@ -14,6 +14,7 @@ import { openImageSource, parsePlatformText } from '@pantala/oci';
 import type { RafsImage } from '@pantala/rafs';
 import type { CommonOptions } from '../../output.ts';
 import { type AccessOptions, accessOf } from './access.ts';
+import { misnamed } from './misnamed.ts';
 
 /** What names an image that is there: an argument, or a bootstrap and the folder of its blobs. */
 export interface ImageInputOptions extends CommonOptions, AccessOptions {
@@ -56,16 +57,20 @@ export async function openImage(
   const named = argument ?? bootstrap;
   if (named === undefined) throw new PantalaError('invalid-argument', 'name an image, or --bootstrap and --blob-dir');
   if (bootstrap !== undefined || blobDir !== undefined) return openFile(named, options);
-  if ((await stat(named).catch(() => undefined))?.isFile() !== true) return openSource(named, options, signal);
+  if ((await stat(named).catch(() => undefined))?.isFile() !== true) {
+    return openSource(named, options, signal).catch(async (thrown: unknown) => {
+      throw await misnamed(named, thrown);
+    });
+  }
   try {
     return await openFile(named, options);
   } catch (error) {
     // Neither a bootstrap nor a blob: an archive, if it is that.
     if (PantalaError.from(error).code !== 'invalid-argument') throw error;
-    return openSource(named, options, signal).catch((thrown: unknown) => {
+    return openSource(`oci-archive:${named}`, options, signal).catch((thrown: unknown) => {
       const { code, message } = PantalaError.from(thrown);
-      if (code !== 'invalid-argument') throw thrown;
-      throw new PantalaError(code, `${PantalaError.from(error).message}; ${message}`, { cause: error });
+      if (code !== 'invalid-argument' && code !== 'data-loss') throw thrown;
+      throw new PantalaError(code, `${PantalaError.from(error).message}; as an archive: ${message}`, { cause: error });
     });
   }
 }

@@ -1,7 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sha256Hex } from '@pantala/base';
-import { isComplete, mountPlan } from '@pantala/convert';
+import { isComplete, makeFolder, mountPlan } from '@pantala/convert';
 import { printJson } from '../../output.ts';
 import { type ImageInputOptions, type OpenedImage, openImage } from './input.ts';
 
@@ -22,7 +22,7 @@ export async function planMount(argument: string | undefined, options: MountPlan
 /** The bootstrap's own file; one that came out of a layer or a blob is written beside the decoded blobs. */
 async function bootstrapPath({ path, bytes, isInlined }: OpenedImage, directory: string): Promise<string> {
   if (path !== undefined && !isInlined) return path;
-  await mkdir(directory, { recursive: true });
+  await makeFolder(directory);
   const written = join(directory, `${sha256Hex(bytes)}.boot`);
   await writeFile(written, bytes);
   return written;

@@ -3,6 +3,7 @@ import { Interruption } from '../../interruption.ts';
 import type { CommonOptions } from '../../output.ts';
 import { ProgressLine } from '../../progress-line.ts';
 import { type AccessOptions, accessOf } from './access.ts';
+import { misnamed } from './misnamed.ts';
 
 /** Of commands that take an image from one place to another. */
 export interface MovingOptions extends CommonOptions, AccessOptions {
@@ -35,13 +36,9 @@ export async function moving(
   await using source = await openImageSource(from, access);
   await using target = await openImageTarget(to, access);
   const { concurrency } = options;
-  await act({
-    source,
-    target,
-    access,
-    line,
-    signal,
-    common: { signal, ...(concurrency === undefined ? {} : { concurrency }) },
+  const common = { signal, ...(concurrency === undefined ? {} : { concurrency }) };
+  await act({ source, target, access, line, signal, common }).catch(async (thrown: unknown) => {
+    throw await misnamed(from, thrown);
   });
   return 0;
 }

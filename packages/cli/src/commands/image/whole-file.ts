@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { PantalaError } from '@pantala/base';
+import { makeFolder } from '@pantala/convert';
 
 /** @throws `already-exists` when a file is there that is not to be replaced */
 export async function checkFree(path: string, overwrite: boolean): Promise<void> {
@@ -19,7 +20,7 @@ export async function writeWholeFile(
   signal?: AbortSignal,
 ): Promise<void> {
   const target = resolve(path);
-  await mkdir(dirname(target), { recursive: true });
+  await makeFolder(dirname(target));
   const partial = join(dirname(target), `.${randomUUID()}.partial`);
   const options = signal === undefined ? {} : { signal };
   try {
