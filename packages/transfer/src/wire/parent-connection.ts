@@ -147,7 +147,6 @@ class Connection implements ParentConnection {
     request.signal.addEventListener('abort', onAbort, { once: true });
     this.#downloads.set(download.number, download);
     this.#wake();
-    if (!request.gather) this.#hurry();
     this.#socket.write(packet);
     try {
       await download.done.promise;
@@ -199,18 +198,8 @@ class Connection implements ParentConnection {
   /** Whether reading pauses a moment, because what comes is awaited by nobody and comes in crumbs. */
   #rests(length: number): boolean {
     const frame = this.#frame;
-    if (frame === undefined || !this.#unhurried) return false;
+    if (frame === undefined || !frame.download.request.gather) return false;
     return this.#pacing.rests(length, frame.bytes - (this.#filled - this.#unused));
-  }
-
-  get #unhurried(): boolean {
-    for (const { request } of this.#downloads.values()) if (!request.gather) return false;
-    return true;
-  }
-
-  #hurry(): void {
-    this.#pacing[Symbol.dispose]();
-    this.#goOn();
   }
 
   /** Reads on, unless receivers hold it back. */

@@ -60,7 +60,7 @@ test('large reads, and the last one, never rest', () => {
   expect(pacing.resting).toBe(false);
 });
 
-test('who is in a hurry ends the rest', () => {
+test('a connection that ends takes its rest with it', () => {
   let resumed = 0;
   const pacing = new ReadPacing(() => resumed++);
   for (let i = 0; i < 10 && !pacing.resting; i++) {
