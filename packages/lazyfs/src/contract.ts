@@ -29,6 +29,12 @@ export interface BlobSource {
    * @throws `not-found`, `unauthenticated`, `permission-denied`, `unavailable`, `origin`, the reason of the signal
    */
   read(blobId: string, range: ByteRange, options: SourceReadOptions): Promise<Uint8Array>;
+  /**
+   * Does what the first read of a blob would else wait for. Absent where that is nothing.
+   *
+   * @throws as `read`
+   */
+  prepare?(blobId: string, signal: AbortSignal): Promise<void>;
 }
 
 /** A blob of a mounted image: a sparse file of decoded chunks that fills as it is read. */

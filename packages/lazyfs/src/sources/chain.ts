@@ -102,6 +102,17 @@ export class SourceChain implements BlobFetcher, AsyncDisposable {
     }
   }
 
+  /**
+   * Has the source that will be asked first prepare for reads of a blob. Whatever fails is found out again by the first
+   * read, which goes elsewhere then.
+   */
+  async prepare(blobId: string, signal: AbortSignal): Promise<void> {
+    const first = this.#candidates(new Set())[0]?.source;
+    await first?.prepare?.(blobId, signal).catch((error: unknown) => {
+      this.#parts.logger.debug('a source could not prepare', { source: first.name, blob: blobId, error });
+    });
+  }
+
   blame(source: string): void {
     const member = this.#parts.members.find((each) => each.source.name === source);
     member?.health.silent();

@@ -74,7 +74,7 @@ export function registrySources(options: RegistrySourceOptions, parts: SourcePar
     const base = new URL('http://peer.invalid/');
     const headers = (urgency: Urgency) => ({ ...dragonfly(urgency), 'x-dragonfly-registry': registry.origin });
     add(
-      { name: 'peer', base, transport, authThrough: true, headers },
+      { name: 'peer', base, transport, authThrough: true, prepares: true, headers },
       new SourceHealth({
         failureLimit: FAILURE_LIMIT,
         interval: PEER_CHECK_INTERVAL,

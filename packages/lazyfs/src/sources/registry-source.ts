@@ -28,6 +28,8 @@ export interface RegistrySourceParts {
   readonly authorization: Authorization;
   /** Whether a 401 of `base` is answered as if it came from the registry; else the registry itself is asked. */
   readonly authThrough: boolean;
+  /** Whether the first read of a blob takes much longer than the next: a peer finds others that have it. */
+  readonly prepares?: boolean;
   /** Headers for requests to `base`, names in lower case. */
   readonly headers: (urgency: Urgency) => Readonly<Record<string, string>>;
   readonly redirect: { readonly host?: string; readonly scheme?: 'http' | 'https' };
@@ -50,6 +52,11 @@ export class RegistrySource implements BlobSource {
     const what = `bytes ${range.start} to ${range.end} of blob ${blobId} from ${this.name}`;
     const response = await this.#request(blobId, range, options);
     return readRangeBody(response, range, what, options.progress);
+  }
+
+  /** By a read of its first byte: whoever is asked finds out about the blob then, as with any read. */
+  async prepare(blobId: string, signal: AbortSignal): Promise<void> {
+    if (this.#parts.prepares === true) await this.read(blobId, { start: 0, end: 1 }, { urgency: 'demand', signal });
   }
 
   async #request(blobId: string, range: ByteRange, { urgency, signal }: SourceReadOptions): Promise<HttpResponse> {

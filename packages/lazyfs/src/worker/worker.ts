@@ -1,9 +1,11 @@
-import { closeSync, fstatSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Logger, monotonicNow, PantalaError, sleep } from '@pantala/base';
 import { tryLock } from '@pantala/linux';
 import { MetricsRegistry } from '@pantala/service';
 import { ErrorEvents, FillTrace } from '../accounting/index.ts';
 import { nydusdRoutes, traceOf } from '../api/index.ts';
+import { DATA_SUFFIX } from '../cache/blob-files.ts';
 import { controlGroups, guardianGroups } from '../guardian/control-groups.ts';
 import { storeDescriptors, storedDescriptors } from '../guardian/descriptor-store.ts';
 import { GuardianLink } from '../guardian/guardian-link.ts';
@@ -258,7 +260,9 @@ export class LazyWorker implements AsyncDisposable {
     order: MountOrder,
     signal: AbortSignal,
   ): Promise<{ readonly state: MountState; readonly answer: MountAnswer }> {
-    await using resolved = await resolveOrder(order, signal);
+    const { logger, places } = this.#options;
+    const isCached = (id: string) => existsSync(join(places.blobs, id + DATA_SUFFIX));
+    await using resolved = await resolveOrder(order, { logger, signal, isCached });
     const state = await mounts.mount(resolved.request);
     return { state, answer: { ...this.#line(state), warnings: resolved.warnings } };
   }

@@ -258,6 +258,28 @@ test("the peer's socket comes first, is told the registry, and may be absent", a
   server.closeAllConnections();
 });
 
+test('a peer finds out about a blob before it is read; nobody else is asked, and a peer that is gone is no failure', async () => {
+  await using scratch = Scratch.create('prepare');
+  await using origin = await Origin.start({ host: '127.0.0.1' });
+  origin.serve(PATH, content);
+  const { signal } = new AbortController();
+  await using alone = chainOf(origin);
+  await alone.prepare(id, signal);
+  const peerSocket = scratch.join('peer.sock');
+  await using chain = chainOf(origin, { peerSocket });
+  await chain.prepare(id, signal);
+  const asked: unknown[] = [];
+  await using server = createServer((req, res) => {
+    asked.push([req.url, req.headers.range]);
+    res.writeHead(206, { 'content-range': `bytes 0-0/${BYTES}` }).end(bytes.subarray(0, 1));
+  });
+  await new Promise<void>((resolve) => server.listen(peerSocket, resolve));
+  await chain.prepare(id, signal);
+  expect(asked).toEqual([[PATH, 'bytes=0-0']]);
+  expect(origin.count(PATH).requests).toBe(0);
+  server.closeAllConnections();
+});
+
 test('folders are read when they are configured, and nothing else is', async () => {
   await using scratch = Scratch.create('local');
   for (const name of ['one', 'two']) mkdirSync(scratch.join(name));
