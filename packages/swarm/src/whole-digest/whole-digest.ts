@@ -29,19 +29,22 @@ export class WholeDigests implements AsyncDisposable {
     const lease = task.lease();
     const result = new Deferred<string>();
     this.#jobs.set(id, { result, lease });
-    this.#send({ kind: 'begin', id, fd: lease.fd, algorithm: digest.algorithm, length });
     let told = 0;
     return {
       hex: result.promise,
       extend: (end) => {
         if (!this.#jobs.has(id) || end <= told || (end < length && end - told < REPORT_STEP)) return;
+        // A thread takes longer to start than a small read may take: what is only read here and there needs none.
+        if (told === 0) this.#send({ kind: 'begin', id, fd: lease.fd, algorithm: digest.algorithm, length });
         told = end;
         this.#send({ kind: 'extend', id, end });
       },
       [Symbol.dispose]: () => {
         if (!this.#jobs.has(id)) return;
         result.reject(new PantalaError('cancelled', 'the digest is not wanted any more'));
-        this.#send({ kind: 'drop', id });
+        if (told > 0) return this.#send({ kind: 'drop', id });
+        this.#jobs.delete(id);
+        lease[Symbol.dispose]();
       },
     };
   }
