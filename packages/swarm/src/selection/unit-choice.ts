@@ -63,6 +63,8 @@ export class UnitChoice {
     const end = Math.min(Math.ceil((wanted.first + wanted.count) / UNIT_BLOCKS), start + WINDOW_UNITS);
     const units: number[] = [];
     const ranks: number[] = [];
+    // Who has just come has had no time to be given something better.
+    if (parent.busyAt === Number.NEGATIVE_INFINITY) parent.busyAt = now;
     const patient = now - parent.busyAt < PATIENCE;
     for (let unit = start; unit < end; unit++) {
       if (units.length === room && nothingBetterFrom(unit, ranks[room - 1] as number, parent.holdings)) break;

@@ -130,18 +130,19 @@ class Crowd {
 }
 
 test.each([
-  ['the seed has everything', true],
-  ['the seed is being filled', false],
+  ['the seed has everything', true, 64],
+  ['the seed is being filled', false, 64],
+  ['the seed is being filled with a layer of usual size', false, 16],
 ])(
   'six equal peers, %s: each unit leaves the seed about once, and all are done soon after the bound',
-  (_, complete) => {
-    const length = 64 * MEBI;
+  (_, complete, size) => {
+    const length = size * MEBI;
     const crowd = new Crowd(length, 6, complete);
     crowd.run();
     const bound = length / RATE;
     const last = Math.max(...crowd.finishedAt.map((at) => at ?? 0));
     const [seed = 0, ...peers] = crowd.uploaded;
-    expect(seed / length).toBeLessThan(1.25);
+    expect(seed / length).toBeLessThan(1.05);
     expect(last / bound).toBeLessThan(1.4);
     expect(Math.max(...peers) / Math.min(...peers)).toBeLessThan(1.8);
     expect(crowd.geometry.blockCount % UNIT_BLOCKS).toBe(0);

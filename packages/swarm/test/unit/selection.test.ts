@@ -53,6 +53,17 @@ test('units dealt to us go first; those of others wait until nothing better is l
   expect(late.map(({ run }) => run)).toEqual([{ first: 0, count: 2 * UNIT_BLOCKS }]);
 });
 
+test('a seed’s first units are left to those whom they were dealt to, also by who has had nothing better yet', () => {
+  const { selection, all } = selectionOf(MEBI);
+  selection.addParent('s', SEED);
+  const first = { first: 0, count: UNIT_BLOCKS };
+  selection.parentHolds('s', first);
+  selection.parentDeals('s', first, Deal.deferred);
+  expect(selection.next([], all, 1000)).toEqual([]);
+  expect(selection.next([], all, 1000 + PATIENCE - 1)).toEqual([]);
+  expect(selection.next([], all, 1000 + 2 * PATIENCE).map(({ run }) => run)).toEqual([first]);
+});
+
 test('blocks without a digest are not asked for where digests are needed', () => {
   const { selection, all } = selectionOf(MEBI);
   selection.needDigests(true);
