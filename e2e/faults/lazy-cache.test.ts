@@ -76,6 +76,32 @@ describe.skipIf(!root).each(['fanotify', 'fuse'] as const)('a cache that was har
     }
   });
 
+  test('bytes of a cache file are changed, and the worker alone is killed: the mount is lost, and right afterwards', async () => {
+    const image = await stage.build(treeOf('tree'), ['--chunk-size', '64KiB']);
+    const other = await stage.build(treeOf('other'), ['--chunk-size', '64KiB']);
+    const { guardianPid } = await stage.mount(image, 'm', '--no-prefetch', '--driver', driver);
+    const [data = ''] = readdirSync(stage.places.blobs).filter((name) => name.endsWith('.blob.data'));
+    await stage.mount(other, 'other', '--no-prefetch', '--driver', driver);
+    // All of one and a part of the other.
+    for (const name of ['m', 'other']) await run('sh', ['-c', `head -c ${MIB} ${stage.scratch.join(name, 'large')}`]);
+    const path = join(stage.places.blobs, data);
+    const changed = () => {
+      const file = openSync(path, 'r+');
+      writeSync(file, 'changed', 100);
+      closeSync(file);
+      // The kernel's clock for files goes in steps of some milliseconds.
+      return statSync(path).ctimeMs > statSync(path.replace(/data$/, 'fill')).mtimeMs;
+    };
+    await until(async () => changed(), { what: 'the file is newer than its journal' });
+    await stage.killWorker();
+    const lost = /\/m .*lost and mounted afresh/;
+    await until(async () => lost.test(await stage.command('mounts', ...stage.options)), { what: 'the mount is lost' });
+    expect((await stage.serving())?.guardian).toBe(guardianPid);
+    expect(await stage.command('mounts', ...stage.options)).not.toMatch(/\/other .*lost/);
+    expect(await readTree(stage.scratch.join('m'))).toEqual(await readTree(image.tree));
+    expect(await readTree(stage.scratch.join('other'))).toEqual(await readTree(other.tree));
+  });
+
   test('a full disk is an error for who reads what does not fit, never zeros; with room again all is well', async () => {
     const cache = stage.places.cacheDirectory;
     mkdirSync(cache);

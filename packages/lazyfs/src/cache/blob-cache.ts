@@ -10,6 +10,7 @@ import {
   PantalaError,
   SingleFlight,
   silentLogger,
+  throwIfAborted,
 } from '@pantala/base';
 import type { LazyBlob, ReadOptions } from '../contract.ts';
 import { DecodeThreads } from '../decoding/decode-threads.ts';
@@ -131,6 +132,30 @@ export class BlobCache implements AsyncDisposable {
     this.#mayEvict = true;
     this.#closed.enabled = true;
     await this.#keepMarks();
+  }
+
+  /**
+   * Looks at the files that were changed after their journals while mounts went on reading them. What is wrong is not
+   * trusted by whoever opens it next.
+   *
+   * @returns ids of blobs whose files have wrong bytes; readers may have seen them
+   * @throws the signal's reason
+   */
+  async wrongBlobs(signal: AbortSignal): Promise<string[]> {
+    const wrong: string[] = [];
+    for (const [id, { blob }] of [...this.#open]) {
+      if (!blob.file.doubted) continue;
+      try {
+        if (await blob.file.isRight(() => this.quiet(signal))) continue;
+      } catch (error) {
+        throwIfAborted(signal);
+        this.#context.logger.warn('a cache file could not be checked', { blob: id, error });
+        continue;
+      }
+      blob.file.distrust();
+      wrong.push(id);
+    }
+    return wrong;
   }
 
   /**

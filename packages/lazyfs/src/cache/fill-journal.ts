@@ -23,6 +23,8 @@ export interface RecoveredFill {
   readonly held: Bitmap;
   /** Chunks that it may have: their digests decide. */
   readonly suspect: Bitmap;
+  /** Whether a cache file that is trusted, since mounts go on reading it, was changed after its journal was. */
+  readonly doubted: boolean;
 }
 
 /**
@@ -74,7 +76,9 @@ export class FillJournal implements AsyncDisposable {
         return await FillJournal.#anew(path, file, identity, boot, { held: trusted, suspect, durable: state.durable });
       }
       if (state.end < bytes.length) await file.truncate(state.end);
-      return { journal: new FillJournal(file, state.end), held: state.held, suspect };
+      // Of the two times of a file this is the one that nobody can set.
+      const doubted = inUse && data !== undefined && data.ctimeNs > found.mtimeNs;
+      return { journal: new FillJournal(file, state.end), held: state.held, suspect, doubted };
     } catch (error) {
       await file.close();
       throw PantalaError.from(error);
@@ -105,7 +109,7 @@ export class FillJournal implements AsyncDisposable {
       if (held.count > 0 || suspect.count > 0) await file.datasync();
       await rename(`${path}.new`, path);
       await old.close();
-      return { journal: new FillJournal(file, bytes.length), held, suspect };
+      return { journal: new FillJournal(file, bytes.length), held, suspect, doubted: false };
     } catch (error) {
       await file.close();
       await rm(`${path}.new`, { force: true });
@@ -116,6 +120,11 @@ export class FillJournal implements AsyncDisposable {
   /** Records chunks that are in the cache file. */
   append(runs: Iterable<BlockRun>): void {
     this.#append(encodeRuns('held', runs));
+  }
+
+  /** Has whoever comes next check chunks that were recorded. */
+  appendSuspect(runs: Iterable<BlockRun>): void {
+    this.#append(encodeRuns('suspect', runs));
   }
 
   /** Nobody uses the blob from here on. */

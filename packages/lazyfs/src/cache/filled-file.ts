@@ -7,7 +7,7 @@ import { FilledBlocks } from '../filled-blocks.ts';
 import type { FoundChunk } from './chunk-index.ts';
 import type { ChunkLayout, DecodedChunk } from './chunk-layout.ts';
 import { readRange, writeRange } from './file-range.ts';
-import { FillJournal } from './fill-journal.ts';
+import { FillJournal, type RecoveredFill } from './fill-journal.ts';
 
 /** Chunks begin at multiples of this in the decoded blob. */
 const ALIGNMENT = 4096;
@@ -24,6 +24,8 @@ export interface FilePaths {
 export class FilledFile {
   readonly path: string;
   readonly blocks: FilledBlocks;
+  /** Whether somebody changed it after its journal: a worker in the moment of its death, or who had no business there. */
+  readonly doubted: boolean;
   readonly #layout: ChunkLayout;
   readonly #file: FileHandle;
   readonly #journal: FillJournal;
@@ -33,13 +35,14 @@ export class FilledFile {
   readonly #chunkBytes: number;
   #heldBytes: number;
   #unsynced = 0;
+  #closed = false;
   #syncing: Promise<void> | undefined;
 
   private constructor(
     path: string,
     layout: ChunkLayout,
     file: FileHandle,
-    recovered: { journal: FillJournal; held: Bitmap; suspect: Bitmap },
+    recovered: RecoveredFill,
     makeRoom: (bytes: number) => Promise<boolean>,
   ) {
     this.path = path;
@@ -48,6 +51,7 @@ export class FilledFile {
     this.#journal = recovered.journal;
     this.#held = recovered.held;
     this.#suspect = recovered.suspect;
+    this.doubted = recovered.doubted;
     this.#makeRoom = makeRoom;
     this.blocks = FilledBlocks.create(layout.size);
     let all = 0;
@@ -110,16 +114,44 @@ export class FilledFile {
 
   /** Whether a suspect chunk is right; it is held then, and else no longer suspect. */
   async confirm(chunk: number): Promise<boolean> {
-    const { start, end } = this.#layout.rangeOf(chunk);
-    const blocks = await readRange(this.descriptor, { start, end: alignUp(end) }).catch(() => undefined);
-    const isRight =
-      blocks !== undefined &&
-      this.#layout.matches(chunk, blocks.subarray(0, end - start)) &&
-      // A program that maps the end of a file sees the rest of its block.
-      blocks.subarray(end - start).every((byte) => byte === 0);
+    const isRight = await this.#isRight(chunk).catch(() => false);
     this.#suspect.clear(chunk);
     if (isRight) this.#hold([chunk]);
     return isRight;
+  }
+
+  async #isRight(chunk: number): Promise<boolean> {
+    const { start, end } = this.#layout.rangeOf(chunk);
+    const blocks = await readRange(this.descriptor, { start, end: alignUp(end) });
+    return (
+      this.#layout.matches(chunk, blocks.subarray(0, end - start)) &&
+      // A program that maps the end of a file sees the rest of its block.
+      blocks.subarray(end - start).every((byte) => byte === 0)
+    );
+  }
+
+  /**
+   * Looks at every chunk that is held.
+   *
+   * @param pause awaited before each
+   * @returns whether all are right
+   * @throws what `pause` throws; when the file cannot be read, or is closed
+   */
+  async isRight(pause: () => Promise<void>): Promise<boolean> {
+    const { chunkCount } = this.#layout;
+    for (let chunk = this.#held.next(true, 0); chunk < chunkCount; chunk = this.#held.next(true, chunk + 1)) {
+      await pause();
+      const isRight = await this.#isRight(chunk);
+      // Its descriptor may be another file's by now.
+      if (this.#closed) throw new PantalaError('cancelled', `${this.path} was closed`);
+      if (!isRight) return false;
+    }
+    return true;
+  }
+
+  /** Has whoever opens the file next check every chunk. */
+  distrust(): void {
+    this.#journal.appendSuspect(this.#held.runs(true));
   }
 
   /** Writes chunks that were checked. @throws `disk-full` */
@@ -237,6 +269,7 @@ export class FilledFile {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     this.blocks.revoke();
     this.#journal.appendUsed();
     // A sync that fails costs a look at the chunks after a power loss.

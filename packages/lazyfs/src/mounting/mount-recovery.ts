@@ -1,3 +1,4 @@
+import { PantalaError } from '@pantala/base';
 import type { LazyDriver } from '../driver.ts';
 import { unmountErofs } from './erofs.ts';
 import type { Mount } from './mount.ts';
@@ -5,6 +6,9 @@ import { placeMount, prepareMount } from './mount-creation.ts';
 import { prefetchOrdered } from './mount-prefetch.ts';
 import { type MountRecord, MountRecords } from './mount-record.ts';
 import type { LazyMountsOptions, MountTable } from './mount-table.ts';
+
+/** Of a mount that is lost, whatever holds back its readers. */
+const NO_GENERATION = 'lost';
 
 /** Mounts of the worker before this one: those that are protected are served on, the others mounted afresh. */
 export async function recoverMounts(table: MountTable): Promise<void> {
@@ -72,6 +76,26 @@ async function openRecovered(table: MountTable): Promise<void> {
   if (table.closing.aborted) return;
   await table.cache.allowEviction();
   for (const mount of table.all()) void prefetchOrdered(table, mount);
+  await verifyRecovered(table).catch((error: unknown) => {
+    if (!table.closing.aborted) logger.warn('what the last worker left could not be checked', { error });
+  });
+}
+
+/**
+ * Looks at cache files that somebody changed around the last worker's death. Where that was not the worker itself,
+ * readers may have seen wrong bytes, and the kernel may have them in memory: these mounts are lost.
+ */
+async function verifyRecovered(table: MountTable): Promise<void> {
+  const wrong = new Set(await table.cache.wrongBlobs(table.closing));
+  if (wrong.size === 0) return;
+  for (const mount of table.all()) {
+    if (!mount.record.blobs.some(({ id }) => wrong.has(id))) continue;
+    table.update(mount, { generation: NO_GENERATION, complete: false });
+  }
+  const names = [...wrong].join(', ');
+  table.options.onFailure(
+    new PantalaError('data-loss', `somebody changed the cache files of ${names}: their mounts are lost`),
+  );
 }
 
 /** Blobs of mounts whose readers somebody has held back all the time. */

@@ -25,6 +25,8 @@ export interface LazyMountsOptions {
   readonly generation: string;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Called when this worker can serve no longer: the next one mounts afresh what was lost. */
+  readonly onFailure: (error: PantalaError) => void;
 }
 
 /** The mounts that are there, each with its record, its bootstrap, its image and its driver's share in it. */

@@ -144,6 +144,7 @@ export class LazyWorker implements AsyncDisposable {
       generation: worker.#drivers.generation,
       logger,
       metrics: worker.#metrics,
+      onFailure: (error) => worker.#failed.resolve(error),
     });
     await worker.#drivers.startInherited();
     worker.#server = await ControlServer.listen(places.api, worker.#routes(worker.#mounts), logger);
