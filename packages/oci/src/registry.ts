@@ -37,11 +37,18 @@ export interface RegistryRequest {
   readonly signal: AbortSignal | undefined;
 }
 
-/** The `https` address of a reference's registry; plain HTTP where the caller says so. */
+/** The `https` address of a reference's registry; plain HTTP on this machine itself, and where the caller says so. */
 export function registryUrl(domain: string, options: { readonly plainHttp?: boolean } = {}): URL {
-  const url = URL.parse(`${options.plainHttp === true ? 'http' : 'https'}://${registryHost(domain)}/`);
+  const host = registryHost(domain);
+  const url = URL.parse(`${options.plainHttp === true || isLoopback(host) ? 'http' : 'https'}://${host}/`);
   if (url === null) throw new PantalaError('invalid-argument', `"${domain}" is no host[:port]`);
   return url;
+}
+
+/** As Docker takes it. */
+function isLoopback(host: string): boolean {
+  const name = host.replace(/:\d+$/, '');
+  return name === 'localhost' || name === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(name);
 }
 
 /** A client of one registry (https://github.com/opencontainers/distribution-spec). */

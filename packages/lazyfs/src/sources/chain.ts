@@ -94,7 +94,9 @@ export class SourceChain implements BlobFetcher, AsyncDisposable {
       const isLast = options.urgency === 'prefetch' && backoff.attempts + 1 >= PREFETCH_ROUNDS;
       // What the last one says is final, since it is the registry: others may be gone while it knows that there is nothing.
       if (!PASSING.has(error.code) || isLast) throw error;
-      this.#parts.logger.debug('every source failed; they are asked again', { error: error.message });
+      // Once for each read: it may wait for its deadline, and says nothing else of why.
+      const level = backoff.attempts === 0 ? 'warn' : 'debug';
+      this.#parts.logger[level]('every source failed; they are asked again', { blob: blobId, range, error });
       await sleep(Math.max(backoff.next(), retryAfter(errors.values())), scope.signal).catch(() => {
         // Why it failed says more than that its time is over.
         throw options.signal.aborted ? PantalaError.from(options.signal.reason) : error;

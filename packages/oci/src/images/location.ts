@@ -4,7 +4,6 @@ import { PantalaError } from '@pantala/base';
 import type { CredentialSource } from '../credentials.ts';
 import { parseReference, type Reference } from '../reference.ts';
 import { Registry, registryUrl } from '../registry.ts';
-import { registryHost } from '../registry-host.ts';
 import { type HttpTransport, NodeTransport } from '../transport.ts';
 import { ArchiveFiles } from './archive-files.ts';
 import { ArchiveTarget } from './archive-target.ts';
@@ -112,16 +111,10 @@ export async function openImageTarget(text: string, access: ImageAccess = {}): P
 function registryImage(reference: Reference, access: ImageAccess): RegistryImage {
   const { credentials, insecure = false, plainHttp = false, transport } = access;
   const own = transport === undefined ? new NodeTransport({ insecure }) : undefined;
-  const url = registryUrl(reference.domain, { plainHttp: plainHttp || isLoopback(registryHost(reference.domain)) });
+  const url = registryUrl(reference.domain, { plainHttp });
   const registry = new Registry(url, {
     transport: transport ?? (own as NodeTransport),
     ...(credentials === undefined ? {} : { credentials }),
   });
   return new RegistryImage(registry.repository(reference.path), reference, own);
-}
-
-/** As Docker takes it. */
-function isLoopback(host: string): boolean {
-  const name = host.replace(/:\d+$/, '');
-  return name === 'localhost' || name === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(name);
 }
