@@ -69,6 +69,8 @@ describe.skipIf(!root).each(FULL ? DRIVERS : DRIVERS.slice(0, 2))(
       mkdirSync(upper);
       const shared = randomBytes(16 * CHUNK);
       writeFileSync(join(lower, 'shared'), shared);
+      // So that no chunk begins at the number at which its neighbour in the other blob ends.
+      writeFileSync(join(upper, 'before'), randomBytes(7 * CHUNK));
       // Three chunks of one blob, then three of the other, again and again, and an end within a page.
       const parts = Array.from({ length: 5 }, (_, at) => [
         shared.subarray(at * 3 * CHUNK, (at + 1) * 3 * CHUNK),
@@ -87,6 +89,34 @@ describe.skipIf(!root).each(FULL ? DRIVERS : DRIVERS.slice(0, 2))(
       expect(found.reads).toBeGreaterThan(20);
       expect(stage.log()).toContain('"blobs":2');
       await stage.umount('borders');
+    });
+
+    test('chunks that the kernel would take from the wrong blob are right, or refused', async () => {
+      const [lower, upper] = [stage.scratch.join('even'), stage.scratch.join('odd')];
+      mkdirSync(lower);
+      mkdirSync(upper);
+      const shared = randomBytes(6 * CHUNK);
+      writeFileSync(join(lower, 'shared'), shared);
+      const own = () => randomBytes(CHUNK);
+      // Own chunk 0 of one blob, then chunk 1 of the other, and so on.
+      const [even, odd] = [
+        [own(), shared.subarray(CHUNK, 2 * CHUNK), own(), own(), shared.subarray(3 * CHUNK, 4 * CHUNK)],
+        [own(), own(), shared.subarray(4 * CHUNK, 5 * CHUNK), own()],
+      ];
+      writeFileSync(join(upper, 'a'), Buffer.concat(even));
+      writeFileSync(join(upper, 'b'), Buffer.concat(odd));
+      const chunks = ['--chunk-size', '64KiB'];
+      const first = await stage.build(lower, chunks);
+      const second = await stage.build(upper, [...chunks, '--chunk-dict', `bootstrap=${first.bootstrap}`]);
+      const mount = stage.mount(second, 'mixed', '--no-prefetch', ...options);
+      if (options.includes('--loop')) {
+        await expect(mount).rejects.toThrow(/neighbouring chunks in two blobs/);
+        return;
+      }
+      await mount;
+      const found = await stage.compared(await stage.compare(second, 'mixed', 8, 1));
+      expect(found).toMatchObject({ errors: [], wrong: [] });
+      await stage.umount('mixed');
     });
   },
 );

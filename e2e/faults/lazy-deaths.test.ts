@@ -203,24 +203,25 @@ describe.skipIf(!root)('what a killed worker had fetched (as root)', () => {
   });
 });
 
-test.skipIf(!root)(
-  'a worker whose state directory is gone ends with its guardian once nothing is mounted (as root)',
-  async () => {
-    await using stage = new LazyStage();
-    const tree = stage.scratch.join('tree');
-    mkdirSync(tree);
-    writeFileSync(join(tree, 'file'), 'a file\n');
-    const { workerPid, guardianPid } = await stage.mount(await stage.build(tree), 'm', '--no-prefetch');
-    rmSync(stage.places.stateDirectory, { recursive: true });
-    const isThere = (pid: number): boolean => attempt(() => process.kill(pid, 0));
-    expect(readFileSync(stage.scratch.join('m', 'file'), 'utf8')).toBe('a file\n');
-    const standby = () => readFileSync(`/proc/${guardianPid}/task/${guardianPid}/children`, 'utf8');
-    await until(async () => standby() !== '', { what: 'the guardian, which cannot log any more, has a standby' });
-    expect([workerPid, guardianPid].map(isThere)).toEqual([true, true]);
-    await run('umount', [stage.scratch.join('m')]);
-    await until(async () => !isThere(workerPid) && !isThere(guardianPid), { what: 'both are gone' });
-  },
-);
+test.skipIf(!root).each([
+  ['state directory is', false],
+  ['state directory and cache are', true],
+])('a worker whose %s gone ends with its guardian once nothing is mounted (as root)', async (_, cacheToo) => {
+  await using stage = new LazyStage();
+  const tree = stage.scratch.join('tree');
+  mkdirSync(tree);
+  writeFileSync(join(tree, 'file'), 'a file\n');
+  const { workerPid, guardianPid } = await stage.mount(await stage.build(tree), 'm', '--no-prefetch');
+  rmSync(stage.places.stateDirectory, { recursive: true });
+  const isThere = (pid: number): boolean => attempt(() => process.kill(pid, 0));
+  expect(readFileSync(stage.scratch.join('m', 'file'), 'utf8')).toBe('a file\n');
+  const standby = () => readFileSync(`/proc/${guardianPid}/task/${guardianPid}/children`, 'utf8');
+  await until(async () => standby() !== '', { what: 'the guardian, which cannot log any more, has a standby' });
+  expect([workerPid, guardianPid].map(isThere)).toEqual([true, true]);
+  if (cacheToo) rmSync(stage.places.cacheDirectory, { recursive: true });
+  await run('umount', [stage.scratch.join('m')]);
+  await until(async () => !isThere(workerPid) && !isThere(guardianPid), { what: 'both are gone' });
+});
 
 test.skipIf(!root)(
   'a worker that dies when its state directory is gone is followed by one of the same guardian (as root)',

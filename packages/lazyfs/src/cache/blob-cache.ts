@@ -257,7 +257,8 @@ export class BlobCache implements AsyncDisposable {
 
   #look(): { id: string; bytes: number; usedAt: number }[] {
     const found = new Map<string, { id: string; bytes: number; usedAt: number }>();
-    for (const name of readdirSync(this.directory)) {
+    // Whoever removed the folder has removed what is in it; its last users still end in order.
+    for (const name of existsSync(this.directory) ? readdirSync(this.directory) : []) {
       const id = name.slice(0, 64);
       if (!BLOB_ID.test(id)) continue;
       const stats = statSync(join(this.directory, name), { throwIfNoEntry: false });

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { PantalaError } from '@pantala/base';
+import { PantalaError, shown } from '@pantala/base';
 import { mountErofs, mountedErofs } from './erofs.ts';
+import { mixedUpFile } from './loop-safety.ts';
 import type { Mount } from './mount.ts';
 import type { MountRecord } from './mount-record.ts';
 import type { MountRequest } from './mount-request.ts';
 import type { MountTable } from './mount-table.ts';
+import type { OpenedImage } from './opened-image.ts';
 
 /** What a mount takes over from the one that it stands for. */
 export type Inheritance = Pick<MountRecord, 'lostAt' | 'credentials'>;
@@ -44,6 +46,7 @@ export async function prepareMount(table: MountTable, request: MountRequest, bef
     ended: new AbortController(),
   };
   try {
+    if (loop) await refuseMixUps(image);
     await table.attach(mount, driver);
     driver.start();
   } catch (error) {
@@ -51,6 +54,17 @@ export async function prepareMount(table: MountTable, request: MountRequest, bef
     throw error;
   }
   return mount;
+}
+
+/** @throws `failed-precondition` for an image that the kernel would read wrong through loop devices */
+async function refuseMixUps(image: OpenedImage): Promise<void> {
+  if (image.blobs.length < 2) return;
+  const path = mixedUpFile(await image.tree());
+  if (path === undefined) return;
+  throw new PantalaError(
+    'failed-precondition',
+    `${shown(path)} has neighbouring chunks in two blobs, which Linux mixes up through loop devices: mount it where EROFS is mounted from files (Linux 6.12), or convert the image without sharing chunks between layers`,
+  );
 }
 
 /** Has the kernel mount what was prepared; gives it up when it does not. */

@@ -15,10 +15,17 @@ const LOOK_INTERVAL = 5_000;
  */
 export async function untilEnded(worker: LazyWorker, logger: Logger): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
+  let stopping = false;
   const stop = (): void => {
+    if (stopping) return;
+    stopping = true;
     worker.stop(AbortSignal.timeout(STOP_DEADLINE)).then(
-      () => resolve(true),
+      () => {
+        clearInterval(looking);
+        resolve(true);
+      },
       (error: unknown) => {
+        stopping = false;
         logger.error('the service goes on', { error });
       },
     );
@@ -27,7 +34,6 @@ export async function untilEnded(worker: LazyWorker, logger: Logger): Promise<bo
   const looking = setInterval(() => {
     if (!worker.isForgotten) return;
     logger.warn('the state directory is gone, and nothing of it is mounted: the service ends');
-    clearInterval(looking);
     stop();
   }, LOOK_INTERVAL);
   process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGUSR2', giveWay);
