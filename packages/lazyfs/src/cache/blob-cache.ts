@@ -143,7 +143,7 @@ export class BlobCache implements AsyncDisposable {
    */
   async wrongBlobs(signal: AbortSignal): Promise<string[]> {
     const wrong: string[] = [];
-    for (const [id, { blob }] of [...this.#open]) {
+    for (const [id, { blob }] of this.#open) {
       if (!blob.file.doubted) continue;
       try {
         if (await blob.file.isRight(() => this.quiet(signal))) continue;
